@@ -1,0 +1,39 @@
+# Two commands: `make demo` runs the main job, `make test` the whole suite. Both set up .venv from pinned versions.
+PYTHON ?= python3.11
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+export HF_HUB_OFFLINE ?= 1
+export VLLM_NO_USAGE_STATS ?= 1
+
+.PHONY: demo test check unit slow clean
+
+demo: $(VENV)/.runtime
+	$(VENV)/bin/labelstream demo
+
+test: check unit slow
+
+check: $(VENV)/.development
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+unit: $(VENV)/.development
+	$(VENV)/bin/pytest -m "not slow"
+
+slow: $(VENV)/.development
+	$(VENV)/bin/pytest -m slow
+
+clean:
+	rm -rf $(VENV) .labelstream build dist *.egg-info
+
+# PyTorch's CPU wheels (torch==…+cpu) are on PyTorch's own index: see docs/operations.md if pip does not find them.
+$(VENV)/.runtime: requirements/cpu.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --no-deps --requirement requirements/cpu.txt || \
+	  { echo "If pip did not find torch, add PyTorch's CPU wheel index: docs/operations.md, 'Install'." >&2; exit 1; }
+	$(PIP) install --no-deps --no-build-isolation --quiet --editable .
+	touch $@
+
+$(VENV)/.development: $(VENV)/.runtime requirements/dev.txt
+	$(PIP) install --no-deps --quiet --requirement requirements/dev.txt
+	touch $@

@@ -1,0 +1,1 @@
+"""Ray actors that hold the models, the consumers and the writer (floor 3)."""

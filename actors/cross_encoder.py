@@ -1,0 +1,83 @@
+"""The Ray actor around the pair scorer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from labelstream.actors.busy_meter import BusyMeter, WorkReport
+from labelstream.actors.pair_scorer import EncoderDescription, PairScorer, Scores, scorer_environment
+from labelstream.schemas.settings import Settings
+
+
+class CrossEncoderActor:
+    """One replica of the cross-encoder.
+
+    Start it with ``ray.remote(CrossEncoderActor).options(**cross_encoder_options(settings)).remote(settings)``.
+
+    Args:
+        settings: Where ``encoder`` matters.
+
+    Raises:
+        MissingDependency: No model is set and the packaged one is not installed.
+        ModelUnusable: See ``PairScorer``.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._scorer = PairScorer(settings.encoder)
+        self._meter = BusyMeter()
+        # One forward pass at a time already takes every core; ping and describe are answered beside it.
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pair-scorer")
+
+    async def score(self, queries: Sequence[str], products: Sequence[str]) -> Scores:
+        """Score pairs.
+
+        Args:
+            queries: Shape (pairs,).
+            products: Rendered product texts; shape (pairs,).
+
+        Returns:
+            Scores in [0, 1]; float32, shape (pairs,), in the order of the pairs.
+
+        Raises:
+            ValueError: Different numbers of queries and products.
+        """
+        with self._meter.batch():
+            loop = asyncio.get_running_loop()
+            scores = await loop.run_in_executor(self._worker, self._scorer.score, queries, products)
+            self._meter.count(pairs=len(queries))
+        return scores
+
+    async def describe(self) -> EncoderDescription:
+        """Which encoder this is."""
+        return self._scorer.describe()
+
+    async def ping(self) -> bool:
+        """Whether the actor answers."""
+        return True
+
+    async def report(self) -> WorkReport:
+        """What it has done since it started."""
+        return self._meter.report()
+
+
+def cross_encoder_options(settings: Settings, replica: int = 0) -> dict[str, Any]:
+    """Ray's options for one ``CrossEncoderActor``.
+
+    Args:
+        settings: Where ``encoder`` and ``ray`` matter.
+        replica: Its number, from 0.
+    """
+    encoder = settings.encoder
+    return {
+        "name": f"cross-encoder-{replica}",
+        "namespace": settings.ray.namespace,
+        "num_gpus": encoder.gpus,
+        "num_cpus": 0,  # it shares the machine with the labeller, which has its cores set aside
+        "max_restarts": -1,
+        "max_task_retries": 0,
+        "max_concurrency": 1000,
+        "runtime_env": {"env_vars": scorer_environment(encoder)},
+    }

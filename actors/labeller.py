@@ -1,0 +1,99 @@
+"""The Ray actor around the judge."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from labelstream.actors.busy_meter import BusyMeter, WorkReport
+from labelstream.actors.label_engine import LabelEngine
+from labelstream.actors.vllm_engine import engine_environment
+from labelstream.schemas.judgements import JudgeDescription, Judgements
+from labelstream.schemas.settings import Settings
+
+WARM_UP_PAIRS = 64
+
+_log = logging.getLogger(__name__)
+
+
+class Labeller:
+    """One replica of the labeller model. Many ``judge`` calls run at once: the engine mixes their prompts.
+
+    Start it with ``ray.remote(Labeller).options(**labeller_options(settings)).remote(settings)``.
+
+    Args:
+        settings: See ``LabelEngine``.
+
+    Raises:
+        MissingDependency: vLLM is not installed.
+        ModelUnusable: See ``LabelEngine``.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._engine = LabelEngine(settings, on_failure=_leave)
+        # The first steps set up much that later ones find ready; better now than while somebody waits.
+        self._engine.judge(["warm up"] * WARM_UP_PAIRS, [f"Title: {n}\n" for n in range(WARM_UP_PAIRS)]).result()
+        self._meter = BusyMeter()
+
+    async def judge(self, queries: Sequence[str], products: Sequence[str], priority: int = 0) -> Judgements:
+        """Judge a batch of pairs.
+
+        Args:
+            queries: Shape (pairs,).
+            products: Rendered product texts; shape (pairs,).
+            priority: Lower goes first.
+
+        Returns:
+            Judgements in the order of the pairs.
+
+        Raises:
+            ModelUnavailable: The engine died; the actor is about to be restarted.
+            ValueError: Different numbers of queries and products.
+        """
+        with self._meter.batch():
+            # Making tokens takes a thread, so that a big batch does not hold up a small urgent one.
+            answer = await asyncio.to_thread(self._engine.judge, queries, products, priority)
+            judgements = await asyncio.wrap_future(answer)
+            self._meter.count(pairs=len(queries), errors=len(judgements.errors))
+        return judgements
+
+    async def describe(self) -> JudgeDescription:
+        """Which judge this is."""
+        return self._engine.describe()
+
+    async def ping(self) -> bool:
+        """Whether the engine answers."""
+        return self._engine.healthy
+
+    async def report(self) -> WorkReport:
+        """What it has done since it started."""
+        return self._meter.report()
+
+
+def _leave(error: Exception) -> None:
+    """End the process, so that Ray starts the actor afresh; Ray's own exit would count as intended."""
+    _log.critical("the labeller leaves for a restart: %s", error)
+    os._exit(1)
+
+
+def labeller_options(settings: Settings, replica: int = 0) -> dict[str, Any]:
+    """Ray's options for one ``Labeller`` actor.
+
+    Args:
+        settings: Where ``labeller`` and ``ray`` matter.
+        replica: Its number, from 0.
+    """
+    labeller = settings.labeller
+    return {
+        "name": f"labeller-{replica}",
+        "namespace": settings.ray.namespace,
+        "num_gpus": labeller.gpus,
+        "num_cpus": labeller.cpus,
+        "max_restarts": -1,
+        "max_task_retries": 0,  # who sends a batch decides whether to send it again
+        "max_concurrency": 1000,
+        "runtime_env": {"env_vars": engine_environment(labeller)},
+    }

@@ -1,0 +1,133 @@
+"""Ray actors as plain futures, and Ray's errors as ours."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from labelstream.schemas.errors import LakeUnavailable, ModelUnavailable, TransientError
+from labelstream.schemas.judgements import Judgements
+from labelstream.schemas.scale import Floats
+from labelstream.streaming.commit import Commit, Receipt
+
+logger = logging.getLogger(__name__)
+
+
+def future_of(reference: Any, name: str, unavailable: type[TransientError]) -> Future[Any]:
+    """An object reference as a future.
+
+    Args:
+        reference: What a remote call returned.
+        name: Whom we asked, for the message.
+        unavailable: What a dead or restarting actor becomes.
+    """
+    ours: Future[Any] = Future()
+
+    def pass_on(theirs: Future[Any]) -> None:
+        error = theirs.exception()
+        if error is None:
+            ours.set_result(theirs.result())
+        elif isinstance(error, RayError) and not isinstance(error, RayTaskError):
+            ours.set_exception(unavailable(f"{name}: {first_line(error)}"))
+        else:
+            ours.set_exception(error)
+
+    reference.future().add_done_callback(pass_on)
+    return ours
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error that may carry a whole traceback."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+class ReplicaPool:
+    """Spreads calls over the replicas of one kind of actor, the least busy first.
+
+    Args:
+        name: What they are, for messages.
+        replicas: Actor handles.
+        answer_timeout_s: A replica that owes an answer for longer is restarted.
+    """
+
+    def __init__(self, name: str, replicas: Sequence[Any], answer_timeout_s: float) -> None:
+        self._name = name
+        self._replicas = list(replicas)
+        self._answer_timeout_s = answer_timeout_s
+        self._owed: list[dict[int, float]] = [{} for _ in self._replicas]
+        self._calls = 0
+
+    def call(self, method: str, *arguments: Any) -> Future[Any]:
+        """Ask one replica."""
+        index = min(range(len(self._replicas)), key=lambda replica: len(self._owed[replica]))
+        owed, number = self._owed[index], self._calls
+        self._calls += 1
+        owed[number] = time.monotonic()
+        reference = getattr(self._replicas[index], method).remote(*arguments)
+        future = future_of(reference, f"{self._name} {index}", ModelUnavailable)
+        future.add_done_callback(lambda _: owed.pop(number, None))
+        return future
+
+    def restart_silent(self) -> None:
+        """Kill replicas that owe an answer for too long; Ray starts them afresh."""
+        now = time.monotonic()
+        for replica, owed in zip(self._replicas, self._owed, strict=True):
+            if owed and now - min(owed.values()) >= self._answer_timeout_s:
+                logger.warning("a %s has not answered for %g s and is restarted", self._name, self._answer_timeout_s)
+                ray.kill(replica, no_restart=False)
+
+
+class RemoteJudge:
+    """The Labeller replicas, as the stream sees them."""
+
+    def __init__(self, pool: ReplicaPool) -> None:
+        self._pool = pool
+
+    def judge(self, queries: Sequence[str], products: Sequence[str]) -> Future[Judgements]:
+        """Have one replica judge a batch."""
+        return self._pool.call("judge", list(queries), list(products))
+
+
+class RemoteScorer:
+    """The CrossEncoder replicas, as the stream sees them."""
+
+    def __init__(self, pool: ReplicaPool, version: str) -> None:
+        self._pool = pool
+        self.version = version
+
+    def score(self, queries: Sequence[str], products: Sequence[str]) -> Future[Floats]:
+        """Have one replica score a batch."""
+        return self._pool.call("score", list(queries), list(products))
+
+
+class RemoteWriter:
+    """The Writer actor, as the stream sees it."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    def commit(self, commit: Commit) -> Future[Receipt]:
+        """Write a batch."""
+        return self._call(self._actor.commit.remote(commit))
+
+    def offsets(self) -> Future[dict[tuple[str, int], int]]:
+        """The lake's offsets."""
+        return self._call(self._actor.offsets.remote())
+
+    def resolvable(self, limit: int) -> Future[tuple[int, list[dict[str, Any]]]]:
+        """Waiting events that can be joined."""
+        return self._call(self._actor.resolvable.remote(limit))
+
+    def restart(self) -> None:
+        """Kill it; Ray starts it afresh, and the lake's transaction is rolled back."""
+        ray.kill(self._actor, no_restart=False)
+
+    @staticmethod
+    def _call(reference: Any) -> Future[Any]:
+        return future_of(reference, "writer", LakeUnavailable)

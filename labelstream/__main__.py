@@ -1,0 +1,5 @@
+"""``python -m labelstream``."""
+
+from labelstream.cli import main
+
+main()

@@ -1,0 +1,80 @@
+"""The ``labelstream`` command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from labelstream import __version__
+from labelstream.commands import (
+    compact,
+    demo,
+    import_products,
+    kafka_broker,
+    replay,
+    run,
+    settings_table,
+    sql,
+    status,
+)
+from labelstream.console import err, set_up_logging
+from labelstream.printable import printable
+from labelstream.schemas.errors import LabelstreamError, TransientError
+
+FAILED, TRY_AGAIN = 1, 75  # 75 is EX_TEMPFAIL: a supervisor may simply start it again
+
+app = typer.Typer(
+    name="labelstream",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Relevance labels for product search, streamed: search logs and catalogue in from Kafka, an LLM's judgement "
+    "of every query-product pair out into DuckDB/Parquet tables, exactly once. Start with: labelstream demo",
+)
+
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": demo.demo,
+    "kafka": kafka_broker.kafka,
+    "import": import_products.import_products,
+    "replay": replay.replay,
+    "run": run.run,
+    "status": status.status,
+    "sql": sql.sql,
+    "compact": compact.compact,
+    "settings": settings_table.settings,
+}
+for _name, _command in _COMMANDS.items():
+    app.command(_name)(_command)
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more of what happens.")] = False,
+) -> None:
+    set_up_logging(verbose=verbose)
+
+
+@app.command("version")
+def _version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """Run the command; our own errors become one line and an exit code.
+
+    Exit codes: 0 done, 1 an error that trying again does not mend, 2 wrong usage, 3 stopped by a signal with
+    batches given back, 75 something was unavailable for too long, 130 stopped by a second signal.
+    """
+    try:
+        app()
+    except LabelstreamError as error:
+        err.print(f"[bold red]{type(error).__name__}[/]: {printable(error)}", soft_wrap=True)
+        sys.exit(TRY_AGAIN if isinstance(error, TransientError) else FAILED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""labelstream run: the stream itself."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from labelstream.console import err, progress_bar
+from labelstream.schemas.settings import Settings
+
+if TYPE_CHECKING:
+    from labelstream.actors.application import Application, Progress
+
+LOOK_EVERY_S = 0.5
+GIVEN_BACK = 3
+
+
+def run(
+    until_drained: Annotated[
+        bool, typer.Option("--until-drained", help="Stop when there is nothing left to read, judge or resolve.")
+    ] = False,
+) -> None:
+    """Read the log and the catalogue from Kafka, judge new pairs, write the tables. Ctrl-C or SIGTERM ends it."""
+    settings = Settings.load()
+    if run_stream(settings, until_drained=until_drained):
+        raise typer.Exit(GIVEN_BACK)
+
+
+def run_stream(settings: Settings, *, until_drained: bool) -> int:
+    """Run the application until drained or told to stop.
+
+    Args:
+        settings: All settings.
+        until_drained: End by itself when nothing is left to do.
+
+    Returns:
+        Number of batches that were given back unfinished.
+
+    Raises:
+        LabelstreamError: What cannot be mended.
+    """
+    from labelstream.actors.application import Application
+
+    err.print("starting Ray and loading the models …")
+    # The signals come after Ray, which puts handlers of its own in place when it starts.
+    with Application(settings) as application, stop_signals() as stopping:
+        _watch(application, stopping, until_drained=until_drained)
+        given_back = application.stop()
+    if stopping.is_set():
+        fate = f"{given_back} batches given back, to be read again" if given_back else "all batches in flight arrived"
+        err.print(f"stopped: {fate}")
+    return given_back
+
+
+def _watch(application: Application, stopping: threading.Event, *, until_drained: bool) -> None:
+    with progress_bar() as bar:
+        task = bar.add_task("records", total=None, note="")
+        while not stopping.wait(LOOK_EVERY_S):
+            progress = application.look()
+            if progress.lake is not None and progress.lag is not None:
+                done = progress.lake.totals["records"]
+                bar.update(task, completed=done, total=done + progress.lag, note=_note(progress))
+            if until_drained and application.is_drained(progress):
+                return
+
+
+def _note(progress: Progress) -> str:
+    totals = progress.lake.totals if progress.lake else {}
+    shown = ("labelled", "cached", "waiting", "dead_lettered")
+    text = "  ".join(f"{name.replace('_', ' ')} {totals.get(name, 0):,}" for name in shown)
+    return text + (f"  restarts {progress.restarts}" if progress.restarts else "")
+
+
+@contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set; a second signal interrupts at once."""
+    stopping = threading.Event()
+
+    def handle(number: int, _: FrameType | None) -> None:
+        if stopping.is_set():
+            raise KeyboardInterrupt
+        err.print(f"{signal.Signals(number).name}: finishing what is in flight (again to stop at once) …")
+        stopping.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,68 @@
+"""labelstream sql: ask the lake."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from typing import Annotated
+
+import duckdb
+import typer
+
+from labelstream.console import out, print_table
+from labelstream.schemas.errors import SettingsError
+from labelstream.schemas.settings import Settings
+from labelstream.schemas.tables import TABLES
+
+
+class Format(StrEnum):
+    """How rows are printed."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
+def sql(
+    statement: Annotated[
+        str, typer.Argument(help="One SELECT; leave it out for a list of tables and views.", show_default=False)
+    ] = "SELECT table_name AS name, estimated_size AS approximate_rows FROM duckdb_tables() "
+    "WHERE database_name = 'lake' AND schema_name = 'main' "
+    "UNION ALL SELECT view_name, NULL FROM duckdb_views() WHERE database_name = 'lake' AND schema_name = 'main'",
+    output: Annotated[Format, typer.Option("--format", "-f", help="How to print the rows.")] = Format.table,
+    limit: Annotated[int, typer.Option(min=1, help="Rows of a table to print at most.")] = 100,
+) -> None:
+    """Run SQL on the tables, read-only, also while the stream runs. Old snapshots: FROM labels AT (VERSION => n)."""
+    from labelstream.streaming.ducklake import connect
+
+    connection = connect(Settings.load().lake, read_only=True)
+    try:
+        result = connection.execute(statement)
+        columns = [str(column[0]) for column in result.description or ()]
+        if output is Format.table:
+            rows = result.fetchmany(limit + 1)
+            print_table("", columns, rows[:limit])
+            if len(rows) > limit:
+                out.print(f"… more than {limit} rows; see --limit")
+        else:
+            _write(result, columns, output)
+    except duckdb.Error as error:
+        names = ", ".join(table.name for table in TABLES)
+        raise SettingsError(f"{error}; the tables are {names}") from error
+    finally:
+        connection.close()
+
+
+def _write(result: duckdb.DuckDBPyConnection, columns: list[str], output: Format) -> None:
+    import csv
+
+    writer = csv.writer(sys.stdout)
+    if output is Format.csv:
+        writer.writerow(columns)
+    while rows := result.fetchmany(10_000):
+        if output is Format.csv:
+            writer.writerows(rows)
+        else:
+            for row in rows:
+                sys.stdout.write(json.dumps(dict(zip(columns, row, strict=True)), default=str) + "\n")

@@ -1,0 +1,1 @@
+"""Kafka in and out, pairs, engagement, the lake and the local store (floor 2)."""

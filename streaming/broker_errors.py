@@ -1,0 +1,139 @@
+"""Kafka's errors as ours: what may pass, and what a person has to put right."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from kafka import errors as kafka_errors
+from kafka.net.compat import KafkaNetClient
+
+from labelstream.schemas.errors import BrokerUnavailable, LabelstreamError, SettingsError
+
+_SETTINGS_ERRORS = (
+    kafka_errors.AuthorizationError,
+    kafka_errors.SaslAuthenticationFailedError,
+    kafka_errors.UnsupportedSaslMechanismError,
+    kafka_errors.IllegalSaslStateError,
+    kafka_errors.SecurityDisabledError,
+    kafka_errors.KafkaConfigurationError,
+    kafka_errors.InvalidGroupIdError,
+    kafka_errors.InvalidSessionTimeoutError,
+    kafka_errors.InconsistentGroupProtocolError,
+    kafka_errors.InvalidTopicError,
+    kafka_errors.InvalidPartitionsError,
+    kafka_errors.InvalidReplicationFactorError,
+    kafka_errors.InvalidConfigurationError,
+    kafka_errors.PolicyViolationError,
+    ssl.SSLError,
+    FileNotFoundError,  # a certificate file
+    PermissionError,
+)
+
+# Not marked retriable in kafka-python, yet a new try, with a new producer for the last four, can work.
+_TRANSIENT_ERRORS = (
+    kafka_errors.BrokerNotAvailableError,
+    kafka_errors.UnknownBrokerIdError,
+    kafka_errors.UnknownError,
+    OSError,
+    kafka_errors.OutOfOrderSequenceNumberError,
+    kafka_errors.UnknownProducerIdError,
+    kafka_errors.InvalidProducerEpochError,
+    kafka_errors.ProducerFencedError,
+)
+
+
+def as_transient(error: BaseException) -> BrokerUnavailable | None:
+    """The transient error of ours that an error of kafka-python or of a socket means, if it means one."""
+    if isinstance(error, _SETTINGS_ERRORS):
+        return None
+    if isinstance(error, _TRANSIENT_ERRORS) or getattr(error, "retriable", False):
+        return BrokerUnavailable(f"{error}; check that the brokers of LABELSTREAM_KAFKA_BOOTSTRAP_SERVERS are up")
+    return None
+
+
+def as_settings_error(error: BaseException) -> SettingsError | None:
+    """The settings error that an error of kafka-python or of TLS means, if it means one."""
+    if isinstance(error, _SETTINGS_ERRORS):
+        return SettingsError(f"{error}; check the LABELSTREAM_KAFKA_ settings and this user's rights in Kafka")
+    return None
+
+
+@contextmanager
+def broker_errors() -> Iterator[None]:
+    """Raise kafka-python's errors as ours.
+
+    Raises:
+        BrokerUnavailable: Kafka does not answer in time, or is between two states.
+        SettingsError: Kafka refuses who we are or what we ask for.
+    """
+    try:
+        yield
+    except LabelstreamError:
+        raise
+    except Exception as error:
+        ours = as_transient(error) or as_settings_error(error)
+        if ours is None:
+            raise
+        raise ours from error
+
+
+def connect(make: Callable[..., Any], options: dict[str, Any]) -> Any:
+    """Make a client of kafka-python, or fail without a trace.
+
+    Left alone, a consumer or admin client that finds no broker leaves its I/O thread behind, and one that is
+    refused (password, certificate) says so only in the log and ends as if there were no broker.
+
+    Args:
+        make: KafkaConsumer, KafkaProducer or KafkaAdminClient.
+        options: What to make it with.
+
+    Raises:
+        BrokerUnavailable: No broker answers.
+        SettingsError: Kafka refuses us.
+    """
+    networks: list[KafkaNetClient] = []
+
+    def remember(**network_options: Any) -> KafkaNetClient:
+        networks.append(KafkaNetClient(**network_options))
+        return networks[-1]
+
+    try:
+        with broker_errors(), _Refusals() as refusals:
+            return make(kafka_client=remember, **options)
+    except LabelstreamError as error:
+        for network in networks:
+            network.close()
+        raise refusals.first or _with_hint(error, options) from error.__cause__
+
+
+def _with_hint(error: LabelstreamError, options: dict[str, Any]) -> LabelstreamError:
+    # A broker that refuses a password hangs up right after saying so, and kafka-python may miss the words.
+    if isinstance(error, BrokerUnavailable) and "sasl_mechanism" in options:
+        return BrokerUnavailable(f"{error} and that LABELSTREAM_KAFKA_SASL_USERNAME and _PASSWORD are right")
+    return error
+
+
+class _Refusals(logging.Handler):
+    """Listens to kafka-python's log for an error that a person has to put right, while a client is made."""
+
+    _log = logging.getLogger("kafka.net.manager")
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.first: SettingsError | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        for value in record.args if isinstance(record.args, tuple) else ():
+            if isinstance(value, BaseException):
+                self.first = self.first or as_settings_error(value)
+
+    def __enter__(self) -> _Refusals:
+        self._log.addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._log.removeHandler(self)

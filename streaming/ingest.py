@@ -1,0 +1,272 @@
+"""The consumer loop: poll, batch, judge, commit; pause rather than wait, give back rather than guess."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+
+from labelstream.schemas.errors import BrokerUnavailable, StaleBatch
+from labelstream.schemas.settings import Settings
+from labelstream.streaming.assignment import Assignment
+from labelstream.streaming.batch import Batch, BatchBuilder
+from labelstream.streaming.broker_errors import broker_errors
+from labelstream.streaming.buffer import Partition, RecordBuffer
+from labelstream.streaming.catalogue_gate import CatalogueGate
+from labelstream.streaming.flight import Flight, Services
+from labelstream.streaming.local_store import LocalStore
+from labelstream.streaming.records import Record, moment_of
+from labelstream.streaming.resolve import Resolver
+from labelstream.streaming.retry import Endurance
+
+logger = logging.getLogger(__name__)
+
+IDLE_POLL_MS = 100
+BUSY_POLL_MS = 25
+# A poll takes all that has been fetched, which FETCH_BYTES bounds. kafka-python 3.0.12 never comes back to a
+# partition that is paused with some of its fetched records taken and some not.
+EVERYTHING = 1_000_000_000
+
+
+@dataclass
+class IngestReport:
+    """What one replica is doing, for the supervisor and for ``status``."""
+
+    alive_at: float = 0.0
+    batches: int = 0
+    pairs: int = 0
+    in_flight: int = 0
+    stale_batches: int = 0
+    failed_commits: int = 0
+    idle: bool = False
+    partitions: list[Partition] = field(default_factory=list)
+    resolves: bool = False
+    resolved_at_snapshot: int = -1
+
+
+class Ingest:
+    """One replica of the stream; ``run()`` until ``stop()``.
+
+    Args:
+        settings: All settings.
+        consumer: Not subscribed yet, auto-commit off.
+        store: What the lake knows, on this machine.
+        services: Models, broker and lake.
+        replica: (index, number of replicas), for static assignment.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        consumer: KafkaConsumer,
+        store: LocalStore,
+        services: Services,
+        replica: tuple[int, int] = (0, 1),
+    ) -> None:
+        self._settings = settings
+        self._consumer = consumer
+        self._services = services
+        self._builder = BatchBuilder(settings, services.description, store)
+        self._buffer = RecordBuffer(settings.stream.batch_records, settings.stream.linger_s)
+        self._flights: deque[Flight] = deque()
+        self._gate = CatalogueGate(settings, consumer, services.writer)
+        self._resolver = Resolver(settings, services.writer, self._builder)
+        self._assignment = Assignment(
+            settings, consumer, replica, services, on_revoked=self._revoked, on_lost=self._lost
+        )
+        self._broker = Endurance(settings.stream.give_up_s)
+        self._stopping = threading.Event()
+        self._deadline = float("inf")
+        self._report = IngestReport()
+
+    @property
+    def report(self) -> IngestReport:
+        """A fresh picture; safe from any thread."""
+        return self._report
+
+    def stop(self) -> None:
+        """Ask for an end; batches in flight get ``stream.shutdown_s`` to arrive. Safe from any thread."""
+        self._deadline = time.monotonic() + self._settings.stream.shutdown_s
+        self._stopping.set()
+
+    def run(self) -> int:
+        """Work until stopped.
+
+        Returns:
+            Number of batches given back unfinished; somebody will read them again.
+
+        Raises:
+            LabelstreamError: What cannot be mended here.
+        """
+        try:
+            self._assignment.start()
+            while not self._stopping.is_set():
+                self.step()
+            while self._flights and time.monotonic() < self._deadline:
+                self._advance()
+                self._refresh_report()
+                time.sleep(0.01)
+            return len(self._flights)
+        finally:
+            self._drop_everything()
+            with contextlib.suppress(KafkaError):  # a broker that is away cannot be told that we leave
+                self._consumer.close()
+
+    def step(self) -> None:
+        """One turn of the loop; never blocks for longer than a poll."""
+        self._set_flow()
+        self._poll()
+        for partition, offset in self._assignment.settle().items():
+            self._buffer.begin(partition, offset)
+        while self._buffer.is_ripe and self._has_room:
+            batch = self._builder.prepare(self._buffer.take(), [flight.batch for flight in self._flights])
+            self._launch(batch)
+        if self._has_room:
+            self._resolve_waiting()
+        self._advance()
+        self._assignment.commit_progress()
+        self._refresh_report()
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._flights) < self._settings.stream.batches_in_flight
+
+    def _launch(self, batch: Batch) -> None:
+        self._flights.append(Flight(batch, self._builder, self._services, len(self._settings.scale.levels)))
+
+    def _set_flow(self) -> None:
+        """Pause what must not be read now; polling goes on, so the group never misses us."""
+        assigned = self._consumer.assignment()
+        full = self._buffer.is_full
+        events_closed = bool(assigned) and not self._gate.is_open()
+        begun = self._buffer.positions
+        paused = {
+            partition
+            for partition in assigned
+            if full
+            or (partition.topic, partition.partition) not in begun
+            or (events_closed and partition.topic == self._settings.kafka.events_topic)
+        }
+        now = self._consumer.paused()
+        if paused - now:
+            self._consumer.pause(*(paused - now))
+        if now - paused:
+            self._consumer.resume(*(now - paused))
+
+    def _poll(self) -> None:
+        busy = bool(self._flights) or not self._buffer.is_empty
+        try:
+            with broker_errors():
+                polled = self._consumer.poll(timeout_ms=BUSY_POLL_MS if busy else IDLE_POLL_MS, max_records=EVERYTHING)
+        except BrokerUnavailable as error:
+            self._broker.bear(error)
+            return
+        self._broker.recovered()
+        for partition, messages in polled.items():
+            self._buffer.add((partition.topic, partition.partition), map(_record, messages))
+        if not polled and not busy:
+            self._note_holes()
+
+    def _note_holes(self) -> None:
+        """Where the consumer has gone on without a record (transaction markers, compaction), so do we."""
+        for topic, number in self._buffer.positions:
+            partition = TopicPartition(topic, number)
+            if partition in self._consumer.assignment() and not self._consumer.paused():
+                self._buffer.reach((topic, number), self._consumer.position(partition))
+
+    def _resolve_waiting(self) -> None:
+        if not self._owns_first_products_partition():
+            return
+        batch = self._resolver.poll([flight.batch for flight in self._flights])
+        if batch is not None:
+            self._launch(batch)
+
+    def _owns_first_products_partition(self) -> bool:
+        """Of all replicas exactly one has it, so exactly one looks after the waiting events."""
+        return TopicPartition(self._settings.kafka.products_topic, 0) in self._consumer.assignment()
+
+    def _advance(self) -> None:
+        for flight in list(self._flights)[1:]:
+            flight.is_judged()  # keeps the retries of later batches going
+        if not self._flights:
+            return
+        try:
+            receipt = self._flights[0].advance()
+        except StaleBatch as stale:
+            logger.warning("%s; reading on from the lake", stale)
+            self._report.stale_batches += 1
+            self._restart_from_lake()
+            return
+        if receipt is not None:
+            self._arrived(self._flights.popleft())
+
+    def _arrived(self, flight: Flight) -> None:
+        self._report.batches += 1
+        self._report.pairs += len(flight.batch.pairs)
+        sorted_records = flight.batch.sorted
+        if sorted_records.products or sorted_records.queries or sorted_records.waiting or flight.batch.resolved:
+            self._resolver.look_again()
+        if flight.batch.ranges:
+            self._assignment.note_progress(flight.batch.ranges)
+
+    def _revoked(self, partitions: set[Partition]) -> None:
+        """Finish what is in flight within one deadline, then let go. The consumer must not be used here."""
+        deadline = time.monotonic() + self._revoke_patience_s
+        while self._flights and time.monotonic() < deadline:
+            self._advance()
+            time.sleep(0.01)
+        self._buffer.forget(partitions)
+        if self._flights:
+            self._restart_from_lake()
+
+    @property
+    def _revoke_patience_s(self) -> float:
+        """The deadline of the settings, or a third of what Kafka allows: no heartbeat goes out meanwhile."""
+        kafka = self._settings.kafka
+        allowed_ms = min(kafka.session_timeout_ms, kafka.max_poll_interval_ms)
+        return min(self._settings.stream.revoke_deadline_s, allowed_ms / 3000)
+
+    def _lost(self, partitions: set[Partition]) -> None:
+        """Somebody else has them already: let go at once; the lake refuses what comes too late."""
+        self._buffer.forget(partitions)
+        self._restart_from_lake()
+
+    def _restart_from_lake(self) -> None:
+        """Forget everything in flight and read on from where the lake is."""
+        kept = list(self._buffer.positions)
+        self._drop_everything()
+        self._assignment.read_from_lake(kept)
+
+    def _drop_everything(self) -> None:
+        self._flights.clear()
+        self._buffer.forget(list(self._buffer.positions))
+        self._resolver.reset()
+
+    def _refresh_report(self) -> None:
+        report = self._report
+        report.alive_at = time.time()
+        report.failed_commits = self._assignment.failed_commits
+        report.in_flight = len(self._flights)
+        report.idle = not self._flights and self._buffer.is_empty
+        report.partitions = sorted(self._buffer.positions)
+        report.resolves = self._owns_first_products_partition()
+        report.resolved_at_snapshot = self._resolver.nothing_left_at_snapshot
+
+
+def _record(message: Any) -> Record:
+    return Record(
+        message.topic,
+        message.partition,
+        message.offset,
+        message.key,
+        message.value,
+        tuple(message.headers or ()),
+        moment_of(message.timestamp),
+    )

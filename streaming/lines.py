@@ -1,0 +1,43 @@
+"""Files of one record a line, plain or gzip, read as they stream."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, cast
+
+from labelstream.schemas.errors import SettingsError
+
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines that hold more than white space.
+
+    Args:
+        path: The file; told to be gzip by its first bytes, not by its name.
+
+    Yields:
+        Line number from 1, and the line's bytes without its line end.
+
+    Raises:
+        SettingsError: The file cannot be opened, or its compressed data is damaged.
+    """
+    number = 0
+    try:
+        with _open(path) as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, line.rstrip(b"\r\n")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise SettingsError(f"{path}: damaged after line {number} ({error}); fetch the file again") from error
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror or error}; name a file that can be read") from error
+
+
+def _open(path: Path) -> IO[bytes]:
+    with path.open("rb") as file:
+        is_gzip = file.read(2) == _GZIP_MAGIC
+    return cast("IO[bytes]", gzip.open(path) if is_gzip else path.open("rb"))

@@ -1,0 +1,213 @@
+"""The local store: what the lake knows, on this machine's disk, for look-ups in microseconds.
+
+One LMDB file a machine, shared by the processes on it. It is a cache of the lake and nothing else: it
+remembers the snapshot that it has followed the lake to, and can be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import lmdb
+
+from labelstream.schemas.errors import LakeUnavailable, SettingsError
+from labelstream.schemas.product import Product, product_text
+
+_SNAPSHOT = b"snapshot"
+_LAKE = b"lake"
+
+
+class KnownProduct(NamedTuple):
+    """What the stream needs of a product.
+
+    Attributes:
+        product_id: Its own id.
+        hash: Content hash of ``text``.
+        text: What the models see.
+        alternative_ids: Other ids that events may use.
+    """
+
+    product_id: str
+    hash: str
+    text: str
+    alternative_ids: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, product: Product) -> KnownProduct:
+        """The known part of a catalogue message."""
+        return cls(product.product_id, product.hash, product_text(product), tuple(product.alternative_ids))
+
+
+class LocalStore:
+    """Opens (and makes, if need be) the store in a folder.
+
+    Args:
+        folder: On a local disk.
+        max_bytes: Upper bound of the file, which is sparse.
+
+    Raises:
+        SettingsError: The folder cannot be used, or holds something else.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Losing the last commits in a power cut costs nothing: the store follows the lake again from where it stands.
+        try:
+            self._environment = lmdb.open(str(folder), map_size=max_bytes, max_dbs=8, metasync=False)
+            self._environment.reader_check()  # slots of processes that were killed
+        except lmdb.Error as error:
+            raise SettingsError(
+                f"LABELSTREAM_STORE_PATH={folder} cannot be opened ({error}); it may be deleted, the lake has it all"
+            ) from error
+        self._products = self._environment.open_db(b"products")
+        self._aliases = self._environment.open_db(b"aliases")
+        self._queries = self._environment.open_db(b"queries")
+        self._labels = self._environment.open_db(b"labels")
+        self._meta = self._environment.open_db(b"meta")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._environment.close()
+
+    @contextmanager
+    def reader(self) -> Iterator[StoreReader]:
+        """A consistent view for a batch of look-ups."""
+        with self._environment.begin() as transaction:
+            yield StoreReader(self, transaction)
+
+    @contextmanager
+    def writer(self) -> Iterator[StoreWriter]:
+        """A transaction; one writer at a time a machine, all or nothing.
+
+        Raises:
+            SettingsError: The store has reached its upper bound.
+            LakeUnavailable: The disk is full or broken.
+        """
+        try:
+            with self._environment.begin(write=True) as transaction:
+                yield StoreWriter(self, transaction)
+        except lmdb.MapFullError as error:
+            raise SettingsError("the local store is full; raise LABELSTREAM_STORE_MAX_BYTES") from error
+        except lmdb.Error as error:
+            raise LakeUnavailable(f"local store: {error}") from error
+
+
+class StoreReader:
+    """Look-ups in one consistent view."""
+
+    def __init__(self, store: LocalStore, transaction: lmdb.Transaction) -> None:
+        self._store = store
+        self._transaction = transaction
+
+    def product(self, reference: str) -> KnownProduct | None:
+        """A product by its own id, else by an alternative id."""
+        found = self.product_by_id(reference)
+        if found is None:
+            owner = self.owner_of(reference)
+            found = None if owner is None else self.product_by_id(owner)
+        return found
+
+    def product_by_id(self, product_id: str) -> KnownProduct | None:
+        """A product by its own id."""
+        found = self._get(self._store._products, product_id)
+        return None if found is None else _decode(found)
+
+    def owner_of(self, alternative_id: str) -> str | None:
+        """The id of the product that has this alternative id."""
+        owner = self._get(self._store._aliases, alternative_id)
+        return None if owner is None else owner.decode()
+
+    def query(self, query_id: str) -> str | None:
+        """What was typed under a query id."""
+        found = self._get(self._store._queries, query_id)
+        return None if found is None else found.decode("utf-8", "surrogatepass")
+
+    def has_label(self, label_key: str) -> bool:
+        """Whether this judgement has been made."""
+        return self._transaction.get(bytes.fromhex(label_key), db=self._store._labels) is not None
+
+    @property
+    def position(self) -> tuple[str, int] | None:
+        """(identity of the lake, snapshot) that the store has followed to; None for an empty store."""
+        lake = self._transaction.get(_LAKE, db=self._store._meta)
+        snapshot = self._transaction.get(_SNAPSHOT, db=self._store._meta)
+        return None if lake is None or snapshot is None else (bytes(lake).decode(), int(bytes(snapshot)))
+
+    def counts(self) -> dict[str, int]:
+        """Number of products, queries and labels."""
+        databases = {"products": self._store._products, "queries": self._store._queries, "labels": self._store._labels}
+        return {name: int(self._transaction.stat(database)["entries"]) for name, database in databases.items()}
+
+    def _get(self, database: lmdb._Database, identifier: str) -> bytes | None:
+        value = self._transaction.get(_key(identifier), db=database)
+        return None if value is None else bytes(value)
+
+
+class StoreWriter(StoreReader):
+    """Changes, applied when the transaction ends without an error."""
+
+    def put_products(self, products: Iterable[KnownProduct]) -> None:
+        """Add or replace products; alternative ids that a product no longer has are forgotten."""
+        for product in products:
+            self._forget_aliases(product.product_id)
+            self._transaction.put(_key(product.product_id), _encode(product), db=self._store._products)
+            for alias in product.alternative_ids:
+                self._transaction.put(_key(alias), product.product_id.encode(), db=self._store._aliases)
+
+    def delete_products(self, product_ids: Iterable[str]) -> None:
+        """Forget products."""
+        for product_id in product_ids:
+            self._forget_aliases(product_id)
+            self._transaction.delete(_key(product_id), db=self._store._products)
+
+    def put_queries(self, queries: Iterable[tuple[str, str]]) -> None:
+        """Remember (query id, what was typed)."""
+        for query_id, text in queries:
+            self._transaction.put(_key(query_id), text.encode("utf-8", "surrogatepass"), db=self._store._queries)
+
+    def put_labels(self, label_keys: Iterable[str]) -> None:
+        """Remember that these judgements have been made."""
+        for label_key in label_keys:
+            self._transaction.put(bytes.fromhex(label_key), b"", db=self._store._labels)
+
+    def set_position(self, lake: str, snapshot: int) -> None:
+        """Note how far the store has followed which lake."""
+        self._transaction.put(_LAKE, lake.encode(), db=self._store._meta)
+        self._transaction.put(_SNAPSHOT, str(snapshot).encode(), db=self._store._meta)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        store = self._store
+        for database in (store._products, store._aliases, store._queries, store._labels, store._meta):
+            self._transaction.drop(database, delete=False)
+
+    def _forget_aliases(self, product_id: str) -> None:
+        old = self._get(self._store._products, product_id)
+        for alias in () if old is None else _decode(old).alternative_ids:
+            if self._get(self._store._aliases, alias) == product_id.encode():
+                self._transaction.delete(_key(alias), db=self._store._aliases)
+
+
+def _key(identifier: str) -> bytes:
+    """LMDB keys are short; identifiers from outside need not be."""
+    return hashlib.blake2b(identifier.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _encode(product: KnownProduct) -> bytes:
+    return json.dumps(product).encode()
+
+
+def _decode(value: bytes) -> KnownProduct:
+    product_id, content_hash, text, aliases = json.loads(value)
+    return KnownProduct(product_id, content_hash, text, tuple(aliases))

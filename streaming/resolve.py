@@ -1,0 +1,61 @@
+"""Waiting events are looked at again when the catalogue or the queries have grown."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from labelstream.streaming.batch import Batch, BatchBuilder
+
+if TYPE_CHECKING:
+    from labelstream.schemas.settings import Settings
+    from labelstream.streaming.flight import Writer
+
+
+class Resolver:
+    """Asks the lake, now and then, which waiting events can be joined; one batch of them at a time."""
+
+    def __init__(self, settings: Settings, writer: Writer, builder: BatchBuilder) -> None:
+        self._interval_s = settings.stream.resolve_interval_s
+        self._limit = settings.stream.batch_records
+        self._writer = writer
+        self._builder = builder
+        self._asked: Future[tuple[int, list[dict[str, Any]]]] | None = None
+        self._next = 0.0
+        self.nothing_left_at_snapshot = -1
+
+    def look_again(self) -> None:
+        """Something has changed that may help a waiting event."""
+        self._next = 0.0
+
+    def reset(self) -> None:
+        """Forget what was asked; after batches were dropped."""
+        self._asked, self._next = None, 0.0
+
+    def poll(self, in_flight: Sequence[Batch]) -> Batch | None:
+        """A batch of events that need not wait any more, if there is one.
+
+        Args:
+            in_flight: Batches on their way. One batch of waiting events at a time, so that none is taken up
+                twice.
+        """
+        if any(batch.resolved for batch in in_flight):
+            self._asked = None
+            return None
+        if self._asked is None:
+            if time.monotonic() >= self._next:
+                self._asked = self._writer.resolvable(self._limit)
+            return None
+        if not self._asked.done():
+            return None
+        asked, self._asked, self._next = self._asked, None, time.monotonic() + self._interval_s
+        return None if asked.exception() is not None else self._take_up(*asked.result(), in_flight)
+
+    def _take_up(self, snapshot: int, waiting: list[dict[str, Any]], in_flight: Sequence[Batch]) -> Batch | None:
+        batch = self._builder.prepare_waiting(waiting, in_flight) if waiting else None
+        if batch is None or not batch.resolved:
+            self.nothing_left_at_snapshot = snapshot
+            return None
+        return batch

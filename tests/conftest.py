@@ -1,0 +1,69 @@
+"""Fixtures that many tests share: a real Kafka and the real data."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from labelstream.schemas.settings import KafkaSettings
+from labelstream.streaming.broker import KafkaCluster, find_kafka_home, has_java
+
+# Other work on the machine must not fail a test.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
+
+MakeSettings = Callable[..., KafkaSettings]
+
+
+@pytest.fixture(scope="session")
+def kafka_home() -> Path:
+    """The folder of a real Kafka that can run here."""
+    home = find_kafka_home()
+    if home is None:
+        pytest.skip("no Apache Kafka: set KAFKA_HOME or put one at ../shared/kafka")
+    if not has_java():
+        pytest.skip("no Java runtime: put java on the path or set JAVA_HOME")
+    return home
+
+
+@pytest.fixture(scope="session")
+def kafka(kafka_home: Path) -> Iterator[KafkaCluster]:
+    """One real broker for the whole session; tests keep apart by their topics (see ``fresh_topics``)."""
+    with KafkaCluster.start(home=kafka_home) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def kafka_three(kafka_home: Path) -> Iterator[KafkaCluster]:
+    """Three real brokers of the test's own: it may kill them."""
+    with KafkaCluster.start(brokers=3, home=kafka_home) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def fresh_topics() -> MakeSettings:
+    """Make settings for a broker with topics and a group that no other test uses."""
+
+    def make(bootstrap_servers: str, **options: object) -> KafkaSettings:
+        name = uuid.uuid4().hex[:8]
+        topics = {f"{kind}_topic": f"{kind}-{name}" for kind in ("events", "products", "labels", "dead_letters")}
+        return KafkaSettings.model_validate(
+            {"bootstrap_servers": bootstrap_servers, "group": f"group-{name}", **topics, **options}
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Real catalogues and logs, from LABELSTREAM_TEST_DATA, else ../shared/data beside the repository."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("LABELSTREAM_TEST_DATA", beside))
+    if not (folder / "chorus").is_dir():
+        pytest.skip("no real data: set LABELSTREAM_TEST_DATA to a folder with chorus/ and ubi/")
+    return folder

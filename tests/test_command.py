@@ -1,0 +1,144 @@
+"""The command as a person uses it: the demo, the real catalogue and log, and what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from labelstream.schemas.settings import KafkaSettings, LakeSettings
+from labelstream.streaming.broker import KafkaCluster
+from labelstream.streaming.lake import Lake
+from labelstream.streaming.publish import Outgoing, publish
+from labelstream.training.demo_labeller import tiny_random_labeller
+
+MakeSettings = Callable[..., KafkaSettings]
+
+
+def labelstream(*arguments: str, environment: dict[str, str], timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "labelstream", *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {
+        "LABELSTREAM_LAKE_CATALOG": f"sqlite:{tmp_path}/lake.sqlite",
+        "LABELSTREAM_LAKE_DATA_PATH": f"{tmp_path}/lake",
+        "LABELSTREAM_STORE_PATH": f"{tmp_path}/store",
+        "LABELSTREAM_ENCODER_ENABLED": "false",
+    }
+
+
+@pytest.mark.parametrize("command", ["status", "sql", "compact"])
+def test_without_a_lake_it_says_how_to_start_one(command: str, environment: dict[str, str]):
+    done = labelstream(command, environment=environment)
+    assert done.returncode == 1
+    assert "labelstream run" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_a_broker_it_ends_with_one_line_and_asks_to_be_tried_again(environment: dict[str, str]):
+    nowhere = {"LABELSTREAM_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9", "LABELSTREAM_KAFKA_REQUEST_TIMEOUT_MS": "1500"}
+    done = labelstream("run", environment=environment | nowhere)
+    assert done.returncode == 75
+    assert "LABELSTREAM_KAFKA_BOOTSTRAP_SERVERS" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_bad_setting_is_named(environment: dict[str, str]):
+    done = labelstream("run", environment=environment | {"LABELSTREAM_STREAM_BATCH_RECORDS": "none"})
+    assert done.returncode == 1
+    assert "LABELSTREAM_STREAM_BATCH_RECORDS" in done.stderr
+
+
+def test_bad_sql_names_the_tables(environment: dict[str, str]):
+    Lake(_lake(environment)).close()
+    done = labelstream("sql", "SELECT nothing FROM nowhere", environment=environment)
+    assert done.returncode == 1
+    assert "labels" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.engine
+@pytest.mark.timeout(400)
+def test_the_demo_runs_on_a_mock_broker(tmp_path: Path):
+    """As on a machine without Apache Kafka; the labeller is untrained, so that the test is short."""
+    tiny_random_labeller(tmp_path / "labeller")
+    no_java = {"JAVA_HOME": str(tmp_path), "LABELSTREAM_ENCODER_ENABLED": "true"}
+    done = labelstream("demo", "--folder", str(tmp_path), "--sessions", "100", environment=no_java, timeout=350)
+    assert done.returncode == 0, done.stderr
+    assert "ten labelled pairs" in done.stdout
+    assert "mock" in done.stderr
+    lake = LakeSettings(catalog=f"sqlite:{tmp_path}/lake/catalog.sqlite", data_path=f"{tmp_path}/lake/files")
+    with Lake(lake, read_only=True) as read:
+        totals = read.totals()
+        assert totals["records"] == sum(count for name, count in totals.items() if name != "records")
+        assert totals["labelled"] == read.query("SELECT count(*) FROM labels WHERE cross_encoder_score > 0")[0][0] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.broker
+@pytest.mark.engine
+@pytest.mark.timeout(600)
+def test_the_real_log_is_labelled_and_waits_for_a_catalogue(
+    kafka: KafkaCluster, fresh_topics: MakeSettings, environment: dict[str, str], tmp_path: Path, data_dir: Path
+):
+    settings = fresh_topics(kafka.bootstrap_servers)
+    tiny_random_labeller(tmp_path / "labeller")
+    environment |= {"LABELSTREAM_LABELLER_MODEL": str(tmp_path / "labeller"), **_variables(settings)}
+    chorus, ubi = data_dir / "chorus" / "products.jsonl.gz", data_dir / "ubi"
+    _must("import", "-f", "chorus", str(chorus), environment=environment)
+    _must("replay", str(ubi / "chorus_log.ndjson.gz"), environment=environment)
+    _must("run", "--until-drained", environment=environment)
+    facts = json.loads(_must("status", "--json", environment=environment))
+    counts = facts["counts"]
+    assert counts["products"] == 19_406
+    assert counts["queries"] == 3_336
+    assert counts["waiting"] == counts["dead_lettered"] == 0  # every product event joins, through its EAN
+    assert counts["labelled"] + counts["cached"] == 772 + 667 + 346 + 327  # hovers, clicks, carts, purchases
+    assert counts["records"] == 19_406 + 25_000
+    assert {lag["lag"] for lag in facts["lag"]} == {0}
+
+    _must("replay", str(ubi / "esci_ubi_bulk.ndjson"), environment=environment)
+    _must("run", "--until-drained", environment=environment)
+    before = json.loads(_must("status", "--json", environment=environment))
+    assert before["waiting_now"] == before["counts"]["waiting"] == 1999 + 287 + 227  # ESCI: no catalogue
+
+    necklace = {"product_id": "B077VQYJQ9", "title": "Gold cross necklace"}
+    publish([Outgoing(b"B077VQYJQ9", json.dumps(necklace).encode())], settings.products_topic, settings)
+    with Lake(_lake(environment), read_only=True) as lake:
+        [(expected,)] = lake.query("SELECT count(*) FROM waiting WHERE object_id = 'B077VQYJQ9'")
+    assert expected > 0
+    _must("run", "--until-drained", environment=environment)
+    after = json.loads(_must("status", "--json", environment=environment))
+    assert after["waiting_now"] == before["waiting_now"] - expected
+    assert after["counts"]["records"] == before["counts"]["records"] + 1
+
+
+def _must(*arguments: str, environment: dict[str, str]) -> str:
+    done = labelstream(*arguments, environment=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _lake(environment: dict[str, str]) -> LakeSettings:
+    catalog, data_path = environment["LABELSTREAM_LAKE_CATALOG"], environment["LABELSTREAM_LAKE_DATA_PATH"]
+    return LakeSettings(catalog=catalog, data_path=data_path)
+
+
+def _variables(settings: KafkaSettings) -> dict[str, str]:
+    names = ("bootstrap_servers", "group", "events_topic", "products_topic", "labels_topic", "dead_letters_topic")
+    return {f"LABELSTREAM_KAFKA_{name.upper()}": str(getattr(settings, name)) for name in names}

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from labelstream.schemas.errors import SettingsError
+from labelstream.streaming.local_store import KnownProduct, LocalStore
+
+SIZE = 64 << 20
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[LocalStore]:
+    with LocalStore(tmp_path / "store", SIZE) as store:
+        yield store
+
+
+def put(store: LocalStore, *products: KnownProduct) -> None:
+    with store.writer() as writer:
+        writer.put_products(products)
+
+
+def find(store: LocalStore, reference: str) -> KnownProduct | None:
+    with store.reader() as reader:
+        return reader.product(reference)
+
+
+@pytest.mark.parametrize("text", ["", "a\x00b", "😀 سرير", "x" * 100_000])
+def test_any_text_comes_back(store: LocalStore, text: str):
+    product = KnownProduct("id" + text, "hash", text, ("ean" + text,))
+    put(store, product)
+    with store.writer() as writer:
+        writer.put_queries([("q" + text, text)])
+    assert find(store, "id" + text) == find(store, "ean" + text) == product
+    with store.reader() as reader:
+        assert reader.query("q" + text) == text
+        assert reader.query("other") is None
+
+
+def test_an_own_id_comes_before_an_alternative_id(store: LocalStore):
+    put(store, KnownProduct("a", "h", "t", ("b",)), KnownProduct("b", "h", "t"))
+    assert find(store, "b").product_id == "b"
+
+
+def test_an_alternative_id_can_move_and_go(store: LocalStore):
+    put(store, KnownProduct("a", "h", "t", ("x", "y")))
+    put(store, KnownProduct("b", "h", "t", ("x",)))
+    assert find(store, "x").product_id == "b"
+    put(store, KnownProduct("a", "h", "t"))
+    assert find(store, "x").product_id == "b"
+    assert find(store, "y") is None
+
+
+def test_a_deleted_product_is_gone_with_its_alternative_ids(store: LocalStore):
+    put(store, KnownProduct("a", "h", "t", ("x",)))
+    with store.writer() as writer:
+        writer.delete_products(["a", "never there"])
+    assert find(store, "a") is find(store, "x") is None
+
+
+def test_an_error_takes_everything_back(store: LocalStore):
+    def put_and_fail() -> None:
+        with store.writer() as writer:
+            writer.put_labels(["00" * 16])
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        put_and_fail()
+    with store.reader() as reader:
+        assert not reader.has_label("00" * 16)
+
+
+def test_clearing_forgets_everything(store: LocalStore):
+    put(store, KnownProduct("a", "h", "t", ("x",)))
+    with store.writer() as writer:
+        writer.put_labels(["00" * 16])
+        writer.set_position("lake", 7)
+        writer.clear()
+    with store.reader() as reader:
+        assert (reader.counts(), reader.position) == ({"products": 0, "queries": 0, "labels": 0}, None)
+
+
+def test_a_reader_keeps_its_view(store: LocalStore):
+    with store.reader() as reader:
+        put(store, KnownProduct("a", "h", "t"))
+        assert reader.product("a") is None
+    assert find(store, "a") is not None
+
+
+def test_the_next_start_finds_what_was_there(tmp_path: Path):
+    with LocalStore(tmp_path / "store", SIZE) as store, store.writer() as writer:
+        writer.set_position("lake", 7)
+    with LocalStore(tmp_path / "store", SIZE) as store, store.reader() as reader:
+        assert reader.position == ("lake", 7)
+
+
+def test_two_processes_share_the_store(store: LocalStore, tmp_path: Path):
+    script = """
+import sys
+from pathlib import Path
+from labelstream.streaming.local_store import LocalStore
+with LocalStore(Path(sys.argv[1]), 64 << 20) as store:
+    with store.reader() as reader:
+        print(reader.has_label("aa" * 16))
+    with store.writer() as writer:
+        writer.put_labels(["bb" * 16])
+"""
+    with store.writer() as writer:
+        writer.put_labels(["aa" * 16])
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "store")], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "True"), done.stderr
+    with store.reader() as reader:
+        assert reader.has_label("bb" * 16)
+
+
+def test_a_full_store_names_its_setting_and_stays_usable(tmp_path: Path):
+    with LocalStore(tmp_path / "store", 1 << 20) as store:
+        put(store, KnownProduct("a", "h", "t"))
+        with pytest.raises(SettingsError, match="LABELSTREAM_STORE_MAX_BYTES"):
+            put(store, KnownProduct("big", "h", "x" * (2 << 20)))
+        assert find(store, "a") is not None
+        assert find(store, "big") is None
+
+
+def test_a_broken_file_says_that_it_may_be_deleted(tmp_path: Path):
+    (tmp_path / "data.mdb").write_bytes(b"not a store" * 1000)
+    with pytest.raises(SettingsError, match=r"LABELSTREAM_STORE_PATH.*may be deleted"):
+        LocalStore(tmp_path, SIZE)
+
+
+def test_a_label_is_looked_up_within_a_hundred_microseconds(store: LocalStore):
+    keys = [f"{number:032x}" for number in range(50_000)]
+    with store.writer() as writer:
+        writer.put_labels(keys[::2])
+    times = []
+    with store.reader() as reader:
+        for number in range(5000):
+            started = time.perf_counter()
+            found = reader.has_label(keys[number * 7])
+            times.append(time.perf_counter() - started)
+            assert found == (number % 2 == 0)
+    assert statistics.median(times) < 100e-6
