@@ -227,6 +227,8 @@ def start_ray(settings: Settings) -> None:
     if settings.ray.address is None:
         # Ray would start the actors at nice 15, behind whatever else the machine does.
         os.environ.setdefault("RAY_worker_niceness", "0")
+        # glibc gives every thread an arena of its own, and each keeps what it once had.
+        os.environ.setdefault("MALLOC_ARENA_MAX", "2")
         options |= {
             "include_dashboard": False,
             "object_store_memory": settings.ray.object_store_bytes,

@@ -9,6 +9,7 @@ from typing import Any
 
 from labelstream.actors.busy_meter import BusyMeter, WorkReport
 from labelstream.actors.pair_scorer import EncoderDescription, PairScorer, Scores, scorer_environment
+from labelstream.actors.remote import CALLS_AT_ONCE, actor_options
 from labelstream.schemas.settings import Settings
 
 
@@ -26,7 +27,7 @@ class CrossEncoderActor:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._scorer = PairScorer(settings.encoder)
+        self._scorer = PairScorer(settings.encoder, settings.scale)
         self._meter = BusyMeter()
         # One forward pass at a time already takes every core; ping and describe are answered beside it.
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pair-scorer")
@@ -71,13 +72,11 @@ def cross_encoder_options(settings: Settings, replica: int = 0) -> dict[str, Any
         replica: Its number, from 0.
     """
     encoder = settings.encoder
-    return {
-        "name": f"cross-encoder-{replica}",
-        "namespace": settings.ray.namespace,
-        "num_gpus": encoder.gpus,
-        "num_cpus": 0,  # it shares the machine with the labeller, which has its cores set aside
-        "max_restarts": -1,
-        "max_task_retries": 0,
-        "max_concurrency": 1000,
-        "runtime_env": {"env_vars": scorer_environment(encoder)},
-    }
+    # No cores of its own: it shares the machine with the labeller, which has its cores set aside.
+    return actor_options(
+        settings,
+        f"cross-encoder-{replica}",
+        num_gpus=encoder.gpus,
+        max_concurrency=CALLS_AT_ONCE,
+        runtime_env={"env_vars": scorer_environment(encoder)},
+    )

@@ -7,7 +7,7 @@ from typing import Any
 
 import ray
 
-from labelstream.actors.remote import RemoteJudge, RemoteScorer, RemoteWriter, ReplicaPool
+from labelstream.actors.remote import RemoteJudge, RemoteScorer, RemoteWriter, ReplicaPool, actor_options
 from labelstream.schemas.judgements import JudgeDescription
 from labelstream.schemas.settings import Settings
 from labelstream.streaming.flight import Services
@@ -104,11 +104,4 @@ class IngestActor:
 
 def ingest_options(settings: Settings, replica: int) -> dict[str, Any]:
     """Ray's options for one ``IngestActor``."""
-    return {
-        "name": f"ingest-{replica}",
-        "namespace": settings.ray.namespace,
-        "num_cpus": 0,
-        "max_restarts": -1,
-        "max_task_retries": 0,
-        "max_concurrency": 4,
-    }
+    return actor_options(settings, f"ingest-{replica}", max_concurrency=4)

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from labelstream.actors.busy_meter import BusyMeter, WorkReport
+from labelstream.actors.heap import HeapTrimmer
 from labelstream.actors.label_engine import LabelEngine
+from labelstream.actors.remote import CALLS_AT_ONCE, actor_options
 from labelstream.actors.vllm_engine import engine_environment
 from labelstream.schemas.judgements import JudgeDescription, Judgements
 from labelstream.schemas.settings import Settings
@@ -37,6 +39,7 @@ class Labeller:
         # The first steps set up much that later ones find ready; better now than while somebody waits.
         self._engine.judge(["warm up"] * WARM_UP_PAIRS, [f"Title: {n}\n" for n in range(WARM_UP_PAIRS)]).result()
         self._meter = BusyMeter()
+        self._trim_heap = HeapTrimmer()
 
     async def judge(self, queries: Sequence[str], products: Sequence[str], priority: int = 0) -> Judgements:
         """Judge a batch of pairs.
@@ -57,6 +60,7 @@ class Labeller:
             # Making tokens takes a thread, so that a big batch does not hold up a small urgent one.
             answer = await asyncio.to_thread(self._engine.judge, queries, products, priority)
             judgements = await asyncio.wrap_future(answer)
+            self._trim_heap()
             self._meter.count(pairs=len(queries), errors=len(judgements.errors))
         return judgements
 
@@ -87,13 +91,11 @@ def labeller_options(settings: Settings, replica: int = 0) -> dict[str, Any]:
         replica: Its number, from 0.
     """
     labeller = settings.labeller
-    return {
-        "name": f"labeller-{replica}",
-        "namespace": settings.ray.namespace,
-        "num_gpus": labeller.gpus,
-        "num_cpus": labeller.cpus,
-        "max_restarts": -1,
-        "max_task_retries": 0,  # who sends a batch decides whether to send it again
-        "max_concurrency": 1000,
-        "runtime_env": {"env_vars": engine_environment(labeller)},
-    }
+    return actor_options(
+        settings,
+        f"labeller-{replica}",
+        num_gpus=labeller.gpus,
+        num_cpus=labeller.cpus,
+        max_concurrency=CALLS_AT_ONCE,
+        runtime_env={"env_vars": engine_environment(labeller)},
+    )

@@ -14,9 +14,31 @@ from ray.exceptions import RayError, RayTaskError
 from labelstream.schemas.errors import LakeUnavailable, ModelUnavailable, TransientError
 from labelstream.schemas.judgements import Judgements
 from labelstream.schemas.scale import Floats
+from labelstream.schemas.settings import Settings
 from labelstream.streaming.commit import Commit, Receipt
 
 logger = logging.getLogger(__name__)
+
+# Batches that a model actor may be given at once: it queues them itself, and answers small questions beside them.
+CALLS_AT_ONCE = 1000
+
+
+def actor_options(settings: Settings, name: str, **options: Any) -> dict[str, Any]:
+    """Ray's options for one of our actors: found by name, always restarted, and no call repeated behind our back.
+
+    Args:
+        settings: Where ``ray`` matters.
+        name: Unique in the namespace.
+        options: What this actor wants otherwise or on top; it reserves no cores unless it asks for them.
+    """
+    return {
+        "name": name,
+        "namespace": settings.ray.namespace,
+        "num_cpus": 0,
+        "max_restarts": -1,
+        "max_task_retries": 0,  # who makes a call decides whether to make it again
+        **options,
+    }
 
 
 def future_of(reference: Any, name: str, unavailable: type[TransientError]) -> Future[Any]:

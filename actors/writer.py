@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from labelstream.actors.remote import actor_options
 from labelstream.schemas.settings import Settings
 from labelstream.streaming.commit import Commit, Receipt
 from labelstream.streaming.writer import LakeWriter
@@ -57,10 +58,4 @@ class Writer:
 
 def writer_options(settings: Settings) -> dict[str, Any]:
     """Ray's options for the ``Writer`` actor."""
-    return {
-        "name": "writer",
-        "namespace": settings.ray.namespace,
-        "num_cpus": 0,
-        "max_restarts": -1,
-        "max_task_retries": 0,
-    }
+    return actor_options(settings, "writer")

@@ -22,7 +22,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from common import benchmark_parser, commits, keep, model_of, show, stream_settings, wait_for_records
+from common import commits, keep, model_of, model_parser, show, stream_settings, wait_for_records
 
 from labelstream.actors.application import Application
 from labelstream.schemas.judgements import JudgeDescription, Judgements
@@ -130,20 +130,17 @@ def report(result: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = benchmark_parser(__doc__)
+    parser = model_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with chorus/ and ubi/")
-    parser.add_argument("--model", help="folder of a labeller; without it a random one of 4 M parameters is made")
     parser.add_argument("--limit", type=int, help="documents of one pass at most")
     parser.add_argument("--warm-repeats", type=int, default=4, help="how often the known log comes again")
-    parser.add_argument("--threads", type=int, default=0, help="compute threads of every model; 0 for all cores")
     parser.add_argument("--without-encoder", action="store_true", help="labels only")
     options = parser.parse_args()
     chorus, log = options.data / "chorus/products.jsonl.gz", options.data / "ubi/chorus_log.ndjson.gz"
     with TemporaryDirectory() as folder, KafkaCluster.start() as broker:
         settings = stream_settings(
-            Path(folder), broker.bootstrap_servers, model_of(options, Path(folder)),
-            encoder={"enabled": not options.without_encoder, "threads": options.threads},
-            labeller={"threads": options.threads},
+            Path(folder), broker.bootstrap_servers, model_of(options, Path(folder)), options.threads,
+            encoder={"enabled": not options.without_encoder},
         )  # fmt: skip
         result = run(options, settings, chorus, log)
     report(result)

@@ -47,6 +47,14 @@ def benchmark_parser(description: str | None) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
+def model_parser(description: str | None) -> argparse.ArgumentParser:
+    """The same with the options of those that run a labeller; see ``model_of`` and ``stream_settings``."""
+    parser = benchmark_parser(description)
+    parser.add_argument("--model", help="folder of a labeller; without it a random one of 4 M parameters is made")
+    parser.add_argument("--threads", type=int, default=0, help="compute threads of every model; 0 for all cores")
+    return parser
+
+
 def keep(name: str, options: argparse.Namespace, result: dict[str, Any]) -> None:
     """Write ``benchmarks/results/<name>.json``: the result with the options and the machine it was taken on."""
     RESULTS.mkdir(exist_ok=True)
@@ -99,13 +107,14 @@ def model_of(options: argparse.Namespace, folder: Path) -> Path:
     return Path(options.model) if options.model else middle_model(folder / "model")
 
 
-def stream_settings(folder: Path, bootstrap_servers: str, model: Path, **sections: Any) -> Settings:
-    """Settings of a stream of its own in a folder; ``sections`` are merged into them."""
+def stream_settings(folder: Path, bootstrap_servers: str, model: Path, threads: int, **sections: Any) -> Settings:
+    """Settings of a stream of its own in a folder, all models on so many threads; ``sections`` are merged into them."""
     own: dict[str, dict[str, Any]] = {
         "kafka": {"bootstrap_servers": bootstrap_servers},
         "lake": {"catalog": f"sqlite:{folder}/lake/catalog.sqlite", "data_path": f"{folder}/lake/files"},
         "store": {"path": folder / "store", "max_bytes": 8 << 30},
-        "labeller": {"model": str(model)},
+        "labeller": {"model": str(model), "threads": threads},
+        "encoder": {"threads": threads},
     }
     return Settings.load(**own | {name: own.get(name, {}) | values for name, values in sections.items()})
 

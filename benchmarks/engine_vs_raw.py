@@ -31,32 +31,21 @@ from typing import Any
 import ray
 from common import (
     Texts,
-    benchmark_parser,
     distinct_pairs,
     distinct_products,
     keep,
     model_of,
-    prompt_encoder,
+    model_parser,
     show,
     texts_of,
     token_ids_of,
 )
+from raw import Cost, RawEngine, label_sampling, now, since
 
 from labelstream.actors.label_engine import LabelEngine
 from labelstream.actors.labeller import Labeller, labeller_options
 from labelstream.actors.vllm_engine import engine_arguments
 from labelstream.schemas.settings import Settings
-
-Cost = tuple[float, float]  # wall-clock seconds, processor seconds
-
-
-def now() -> Cost:
-    return time.perf_counter(), time.process_time()
-
-
-def since(start: Cost) -> Cost:
-    wall, processor = now()
-    return wall - start[0], processor - start[1]
 
 
 def make_pairs(count: int, round_number: int) -> Texts:
@@ -67,23 +56,6 @@ def make_pairs(count: int, round_number: int) -> Texts:
 def batches(pairs: Texts, size: int) -> list[Texts]:
     queries, products = pairs
     return [(queries[i : i + size], products[i : i + size]) for i in range(0, len(queries), size)]
-
-
-class RawArm:
-    def __init__(self, settings: Settings) -> None:
-        from vllm import LLM, SamplingParams
-
-        self.settings = settings
-        self.llm = LLM(**(engine_arguments(settings, Path(settings.labeller.model)) | {"scheduling_policy": "fcfs"}))
-        labels = list(prompt_encoder(settings).label_token_ids)
-        self.sampling = SamplingParams(max_tokens=1, temperature=0, logprob_token_ids=labels, detokenize=False)
-
-    def cost(self, pairs: Texts) -> Cost:
-        prompts: Any = [{"prompt_token_ids": ids} for ids in token_ids_of(self.settings, *pairs)]
-        start = now()
-        outputs = self.llm.generate(prompts, self.sampling, use_tqdm=False)
-        assert len(outputs) == len(pairs[0])
-        return since(start)
 
 
 class DirectArm:
@@ -135,8 +107,7 @@ class AsyncArm:
         self.settings = settings
         arguments = engine_arguments(settings, Path(settings.labeller.model))
         self.engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
-        labels = list(prompt_encoder(settings).label_token_ids)
-        self.sampling = SamplingParams(max_tokens=1, temperature=0, logprob_token_ids=labels, detokenize=False)
+        self.sampling = SamplingParams(**label_sampling(settings))
         self.requests = 0
 
     async def answer(self, token_ids: list[int]) -> None:
@@ -168,7 +139,7 @@ class Elsewhere:
 def measure(options: argparse.Namespace, settings: Settings) -> dict[str, list[Cost]]:
     """Cost of every arm and round; the first round only warms up."""
     arms: dict[str, Any] = {
-        "raw": Elsewhere(RawArm, settings),
+        "raw": Elsewhere(RawEngine, settings),
         "direct": Elsewhere(DirectArm, settings, options.batch, options.in_flight),
         "actor": ActorArm(settings, options.batch, options.in_flight),
     }
@@ -206,13 +177,11 @@ def report(costs: dict[str, list[Cost]], pairs: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = benchmark_parser(__doc__)
-    parser.add_argument("--model", help="folder of a labeller; without it a random one of 4 M parameters is made")
+    parser = model_parser(__doc__)
     parser.add_argument("--pairs", type=int, default=2048, help="pairs of one round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=1024, help="pairs of one judge call")
     parser.add_argument("--in-flight", type=int, default=3, help="judge calls under way")
-    parser.add_argument("--threads", type=int, default=0, help="compute threads of every arm; 0 for all cores")
     parser.add_argument("--with-async", action="store_true", help="measure AsyncLLM too (30 s more)")
     options = parser.parse_args()
     with TemporaryDirectory() as folder:

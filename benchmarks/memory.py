@@ -30,11 +30,11 @@ from typing import Any
 
 import psutil
 from common import (
-    benchmark_parser,
     distinct_pairs,
     distinct_products,
     keep,
     model_of,
+    model_parser,
     own_process,
     show,
     stream_settings,
@@ -139,8 +139,8 @@ def measure(options: argparse.Namespace, folder: Path, model: Path, events: int)
     """One fresh run."""
     with KafkaCluster.start() as broker:
         settings = stream_settings(
-            folder, broker.bootstrap_servers, model, encoder={"enabled": options.with_encoder},
-            labeller={"cache_gigabytes": options.cache_gigabytes, "threads": options.threads},
+            folder, broker.bootstrap_servers, model, options.threads, encoder={"enabled": options.with_encoder},
+            labeller={"cache_gigabytes": options.cache_gigabytes},
         )  # fmt: skip
         ensure_topics(settings.kafka)
         records = publish_products(distinct_products(PRODUCTS), settings.kafka)
@@ -164,12 +164,10 @@ def report(result: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = benchmark_parser(__doc__)
+    parser = model_parser(__doc__)
     parser.add_argument("--events", type=int, nargs="+", default=[10_000, 100_000], help="sizes, smallest first")
     parser.add_argument("--new-share", type=float, default=0.1, help="share of events with a pair that is new")
-    parser.add_argument("--model", help="folder of a labeller; without it a random one of 4 M parameters is made")
     parser.add_argument("--cache-gigabytes", type=float, default=0.125, help="labeller.cache_gigabytes")
-    parser.add_argument("--threads", type=int, default=0, help="compute threads of every model; 0 for all cores")
     parser.add_argument("--with-encoder", action="store_true", help="run the cross-encoder too")
     options = parser.parse_args()
     with TemporaryDirectory() as folder:

@@ -32,17 +32,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from common import (
     Pairs,
-    benchmark_parser,
     distinct_pairs,
     distinct_products,
     keep,
     model_of,
+    model_parser,
     own_process,
-    prompt_encoder,
     show,
     stream_round,
     stream_settings,
 )
+from raw import label_sampling
 
 from labelstream.actors.application import Application
 from labelstream.actors.vllm_engine import engine_arguments, engine_environment
@@ -93,8 +93,7 @@ class RayData:
 
         arguments = engine_arguments(self.settings, Path(self.settings.labeller.model))
         model = arguments.pop("model")
-        labels = list(prompt_encoder(self.settings).label_token_ids)
-        sampling = {"max_tokens": 1, "temperature": 0, "logprob_token_ids": labels, "detokenize": False}
+        sampling = label_sampling(self.settings)
         config = vLLMEngineProcessorConfig(
             model_source=model,
             engine_kwargs=arguments | {"scheduling_policy": "fcfs"},
@@ -136,8 +135,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     batch = {} if options.batch_records is None else {"batch_records": options.batch_records}
     with KafkaCluster.start() as broker:
         settings = stream_settings(
-            folder, broker.bootstrap_servers, model_of(options, folder), encoder={"enabled": False}, stream=batch,
-            labeller={"threads": options.threads},
+            folder, broker.bootstrap_servers, model_of(options, folder), options.threads, encoder={"enabled": False},
+            stream=batch,
         )  # fmt: skip
         stream = measure_stream(settings, pairs, warm_up)
     prompt = Prompt(settings.scale)
@@ -148,10 +147,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = benchmark_parser(__doc__)
-    parser.add_argument("--model", help="folder of a labeller; without it a random one of 4 M parameters is made")
+    parser = model_parser(__doc__)
     parser.add_argument("--pairs", type=int, default=8192)
-    parser.add_argument("--threads", type=int, default=0, help="compute threads of the model; 0 for all cores")
     parser.add_argument(
         "--batch-records", type=int, help="stream.batch_records and Ray Data's block, if not the default"
     )

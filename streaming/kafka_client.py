@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from contextlib import closing, suppress
 from typing import Any, Self
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka import errors as kafka_errors
+from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.codec import has_lz4, has_snappy, has_zstd
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 
@@ -27,8 +29,10 @@ __all__ = [
     "partitions_of",
 ]
 
+logger = logging.getLogger(__name__)
+
 LARGEST_RECORD_BYTES = 16 << 20
-FETCH_BYTES = 8 << 20
+FETCH_BYTES = 1 << 20
 RECONNECT_BACKOFF_MAX_MS = 1000
 ABANDON_S = 5.0
 
@@ -159,6 +163,9 @@ def make_admin(settings: KafkaSettings) -> KafkaAdminClient:
 def ensure_topics(settings: KafkaSettings, *, partitions: int = 4, replication: int = -1) -> list[str]:
     """Create those of our topics that are missing; existing ones are left as they are.
 
+    A catalogue topic that is not compacted is warned of: Kafka will remove products by age, and nothing breaks until
+    somebody builds a new lake from it.
+
     Args:
         settings: How to reach Kafka and what the topics are called.
         partitions: Of each new topic. The mock cluster makes four, whatever is asked.
@@ -187,9 +194,26 @@ def ensure_topics(settings: KafkaSettings, *, partitions: int = 4, replication: 
         }
         if settings.api_version is not None:
             _touch(settings, missing)
-        elif missing:
-            _create(admin, missing)
+        else:
+            if missing:
+                _create(admin, missing)
+            if settings.products_topic in existing:
+                _warn_unless_compacted(admin, settings.products_topic)
     return list(missing)
+
+
+def _warn_unless_compacted(admin: KafkaAdminClient, topic: str) -> None:
+    name = "cleanup.policy"
+    asked = ConfigResource(ConfigResourceType.TOPIC, topic, {name: None})
+    # All, not only what was set for this topic: the brokers' default may be either. Without the right to see it,
+    # the answer is empty.
+    policy = admin.describe_configs([asked], config_filter="all")["topic"].get(topic, {}).get(name, {}).get("value")
+    if policy not in (None, "compact"):
+        logger.warning(
+            "topic %s has %s=%s: Kafka removes products by age, and a new lake will lack them; compact it with "
+            "kafka-configs.sh --alter --entity-type topics --entity-name %s --add-config %s=compact",
+            topic, name, policy, topic, name,
+        )  # fmt: skip
 
 
 def _create(admin: KafkaAdminClient, topics: dict[str, dict[str, Any]]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from lakes import EVENTS, MOMENT, PRODUCT_TOPIC
 
+from labelstream.schemas.product import Product
 from labelstream.streaming.records import Record
 
 PRODUCTS, PARTITIONS = 50, 3
@@ -49,17 +50,7 @@ FIELDS = (
     "action_name",
     "event_attributes",
 )
-PRODUCT_FIELDS = (
-    "product_id",
-    "title",
-    "brand",
-    "category",
-    "description",
-    "attributes",
-    "price",
-    "alternative_ids",
-    "updated_at",
-)
+PRODUCT_FIELDS = tuple(Product.model_fields)
 RAW = (
     b"", b" ", b"not json", b"\xff\xfe\x00", b"\x80" * 100, b"null", b"[]", b"7", b'"text"', b"{}", b"[" * 10_000,
     b'{"query":' * 10_000 + b"1" + b"}" * 10_000, b'{"query":"a","product_id":' + b"[" * 150 + b"]" * 150 + b"}",

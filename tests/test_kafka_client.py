@@ -130,6 +130,25 @@ def test_topics_are_made_once_and_products_are_compacted(kafka: KafkaCluster, fr
 
 
 @pytest.mark.broker
+@pytest.mark.parametrize("policy", [None, "delete", "compact,delete", "compact"])
+def test_a_catalogue_that_is_not_compacted_is_warned_of_and_left_alone(
+    kafka: KafkaCluster, fresh_topics: MakeSettings, caplog: pytest.LogCaptureFixture, policy: str | None
+):
+    settings = fresh_topics(kafka.bootstrap_servers)
+    products = settings.products_topic
+    topic = {"num_partitions": 1, "replication_factor": 1, "configs": {"cleanup.policy": policy} if policy else {}}
+    with closing(make_admin(settings)) as admin:
+        admin.create_topics({products: topic})
+        admin.wait_for_topics([products])
+        assert products not in ensure_topics(settings)
+        [warning] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] or [""]
+        assert (f"topic {products} has cleanup.policy={policy or 'delete'}" in warning) == (policy != "compact")
+        asked = ConfigResource(ConfigResourceType.TOPIC, products, {"cleanup.policy": None})
+        found = admin.describe_configs([asked], config_filter="all")["topic"][products]["cleanup.policy"]["value"]
+    assert found == (policy or "delete")
+
+
+@pytest.mark.broker
 def test_more_replicas_than_brokers_is_a_settings_error(kafka: KafkaCluster, fresh_topics: MakeSettings):
     with pytest.raises(SettingsError, match="InvalidReplicationFactor"):
         ensure_topics(fresh_topics(kafka.bootstrap_servers), replication=2)

@@ -3,11 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from labelstream.actors.model_folder import ModelCard, fingerprint, model_folder, read_card, read_json
 from labelstream.schemas.errors import ModelUnusable
+from labelstream.schemas.model_card import ModelCard, write_card
+from labelstream.schemas.model_folder import fingerprint, model_folder, read_json
 
 
 @pytest.fixture
@@ -26,7 +25,7 @@ def test_fingerprint_is_of_content_not_of_place(folder: Path, tmp_path: Path):
     assert fingerprint([moved]) == before
 
 
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "labelstream.json"])
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
 def test_fingerprint_follows_what_answers_depend_on(folder: Path, name: str):
     before = fingerprint([folder])
     (folder / name).write_bytes(b"changed")
@@ -48,25 +47,13 @@ def test_fingerprint_knows_model_from_adapter(folder: Path, tmp_path: Path):
     assert len({fingerprint(folders) for folders in ([folder], [folder, adapter], [adapter, folder])}) == 3
 
 
-@given(st.floats(min_value=1e-3, max_value=1e3))
-def test_card_round_trips(tmp_path_factory: pytest.TempPathFactory, temperature: float):
-    folder = tmp_path_factory.mktemp("card")
-    card = ModelCard(levels=("no", "yes"), temperature=temperature)
-    (folder / "labelstream.json").write_text(card.model_dump_json())
-    assert read_card(folder) == card
-
-
-def test_first_card_wins_and_no_card_is_no_calibration(folder: Path, tmp_path: Path):
-    assert read_card(tmp_path, folder) == ModelCard()
-    (folder / "labelstream.json").write_text('{"temperature": 2.0, "tuned_on": "later versions may say more"}')
-    assert read_card(tmp_path, folder).temperature == 2.0
-
-
-@pytest.mark.parametrize("content", ["", "[]", '{"temperature": 0}', '{"temperature": "hot"}', '{"levels": 3}'])
-def test_unreadable_card_names_the_file(folder: Path, content: str):
-    (folder / "labelstream.json").write_text(content)
-    with pytest.raises(ModelUnusable, match=r"labelstream\.json: "):
-        read_card(folder)
+def test_fingerprint_follows_calibration_but_no_figures_on_the_card(folder: Path):
+    write_card(folder, ModelCard(temperature=2))
+    before = fingerprint([folder])
+    write_card(folder, ModelCard(temperature=2, metrics={"agreement": 0.9}, training={"seed": 1}, base="elsewhere"))
+    assert fingerprint([folder]) == before
+    write_card(folder, ModelCard(temperature=3))
+    assert fingerprint([folder]) != before
 
 
 @pytest.mark.parametrize("model", ["", "/no/such/folder", "./missing", "a/b/c", "missing"])

@@ -6,11 +6,11 @@ of its own, and agreement measured on queries that it was not trained on.
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,18 +21,21 @@ from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFas
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from labelstream.schemas.errors import SettingsError
+from labelstream.schemas.model_card import ModelCard, make_readable, read_card, write_card
 from labelstream.schemas.prompt import Prompt
 from labelstream.schemas.prompt_encoder import PromptEncoder
 from labelstream.schemas.scale import LabelScale
 from labelstream.schemas.settings import PromptSettings
+from labelstream.training.calibration import fit_temperature
 from labelstream.training.demo_catalogue import demo_catalogue
-from labelstream.training.demo_model import fit_temperature, label_log_probabilities, new_model, train
+from labelstream.training.demo_model import label_log_probabilities, new_model, train
+from labelstream.training.demo_noise import NoiseSource
 from labelstream.training.demo_pairs import DemoPair, Split, demo_pairs
 from labelstream.training.demo_tokenizer import train_demo_tokenizer
 
 STEPS = 800
 BATCH_PAIRS = 64
-CALIBRATION_FILE = "labelstream.json"
+NOISE_SHARE = 0.35  # of the second half: what to compare is learned first, and what to pass over then
 
 _OTHER_SHOP = 1000  # added to the seed: the model is not trained on the products that the demo sells
 _TRAINING_PRODUCTS = 2000
@@ -80,10 +83,13 @@ def train_demo_labeller(folder: Path, *, seed: int = 1, steps: int = STEPS) -> D
     with _reproducible(seed):
         tokenizer, model = _untrained(seed)
         encoder = _encoder(tokenizer)
-        train(model, encoder, _training_pairs(seed), steps=steps, batch_pairs=BATCH_PAIRS)
+        noise = NoiseSource(seed, NOISE_SHARE, after=steps // 2 * BATCH_PAIRS)
+        train(model, encoder, _training_pairs(seed, noise), steps=steps, batch_pairs=BATCH_PAIRS)
         validation = evaluation_pairs("validation")
         found = label_log_probabilities(model, encoder, validation)
-        _save(folder, model, tokenizer, temperature=fit_temperature(found, [pair.level for pair in validation]))
+        temperature = fit_temperature(found, np.array([pair.level for pair in validation], dtype=float))
+        training = {"seed": seed, "steps": steps, "batch_pairs": BATCH_PAIRS, "noise_share": NOISE_SHARE}
+        _save(folder, model, tokenizer, temperature=temperature, trained_at=datetime.now(UTC), training=training)
     return held_out_agreement(folder)._replace(seconds=time.monotonic() - begun)
 
 
@@ -96,7 +102,7 @@ def tiny_random_labeller(folder: Path, *, seed: int = 1) -> None:
     _require_free(folder)
     with _reproducible(seed):
         tokenizer, model = _untrained(seed)
-        _save(folder, model, tokenizer, temperature=1.0)
+        _save(folder, model, tokenizer)
 
 
 def held_out_agreement(folder: Path) -> DemoReport:
@@ -117,7 +123,7 @@ def held_out_agreement(folder: Path) -> DemoReport:
     return DemoReport(
         agreement=float(confusion.trace() / confusion.sum()),
         confusion=tuple(tuple(row) for row in confusion.tolist()),
-        temperature=json.loads((folder / CALIBRATION_FILE).read_text())["temperature"],
+        temperature=read_card(folder).temperature,
         parameters=model.num_parameters(),
         seconds=time.monotonic() - begun,
     )
@@ -128,9 +134,9 @@ def evaluation_pairs(split: Split) -> list[DemoPair]:
     return list(islice(demo_pairs(demo_catalogue(), split, seed=_EVALUATION_SEED), _EVALUATION_PAIRS))
 
 
-def _training_pairs(seed: int) -> Iterator[DemoPair]:
+def _training_pairs(seed: int, noise: NoiseSource | None = None) -> Iterator[DemoPair]:
     catalogue = demo_catalogue(seed=seed + _OTHER_SHOP, products=_TRAINING_PRODUCTS)
-    return demo_pairs(catalogue, "training", seed=seed)
+    return demo_pairs(catalogue, "training", seed=seed, noise=noise)
 
 
 def _untrained(seed: int) -> tuple[PreTrainedTokenizerFast, LlamaForCausalLM]:
@@ -173,18 +179,15 @@ def _no_progress_bars() -> Iterator[None]:
             enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def _save(folder: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *, temperature: float) -> None:
-    """Write everything beside the folder, then rename: nobody ever sees half a model."""
+def _save(folder: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, **facts: Any) -> None:
+    """Write everything beside the folder, then rename: nobody ever sees half a model. ``facts`` go on its card."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    calibration = {
-        "temperature": temperature,
-        "levels": list(_PROMPT.scale.levels),
-        "prompt_version": _PROMPT.version,
-    }
+    card = ModelCard(levels=_PROMPT.scale.levels, prompt_version=_PROMPT.version, kind="generative", **facts)
     unfinished_folder = tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-")
     with unfinished_folder as unfinished, _no_progress_bars():
         whole = Path(unfinished) / "model"
         model.bfloat16().save_pretrained(whole)
         tokenizer.save_pretrained(whole)
-        (whole / CALIBRATION_FILE).write_text(json.dumps(calibration, indent=2) + "\n")
+        write_card(whole, card)
+        make_readable(whole)
         whole.rename(folder)

@@ -161,27 +161,3 @@ def label_log_probabilities(model: LlamaForCausalLM, encoder: PromptEncoder, pai
         logits = _label_logits(model, _hidden_states(model, encoder, batch), batch)
         found.append(logits.float().log_softmax(dim=-1)[:, list(encoder.label_token_ids)])
     return np.asarray(torch.cat(found).double().numpy())
-
-
-def fit_temperature(log_probabilities: Floats, levels: list[int]) -> float:
-    """The temperature of least negative log likelihood (Guo et al. 2017, arXiv 1706.04599).
-
-    Args:
-        log_probabilities: Of the label tokens, shape (pairs, levels).
-        levels: True levels, shape (pairs,).
-
-    Returns:
-        A positive number; above 1 where the model is too sure of itself.
-    """
-    scores, truth = torch.from_numpy(log_probabilities).float(), torch.tensor(levels)
-    log_temperature = torch.zeros(1, requires_grad=True)
-    optimizer = torch.optim.LBFGS([log_temperature], max_iter=100, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        value = nn.functional.cross_entropy(scores / log_temperature.exp(), truth)
-        torch.autograd.backward(value)
-        return value
-
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
-    return log_temperature.exp().item()

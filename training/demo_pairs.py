@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 from labelstream.schemas.product import Product, product_text
 from labelstream.training.demo_catalogue import HIGH, QueryIntent, intent_met_by, phrase, relevance
+from labelstream.training.demo_noise import NoiseSource
 
 Split = Literal["training", "validation", "held_out"]
 
@@ -36,13 +37,17 @@ def split_of(intent: QueryIntent) -> Split:
     return "held_out" if tenth == 0 else "validation" if tenth == 1 else "training"
 
 
-def demo_pairs(catalogue: Sequence[Product], split: Split, *, seed: int) -> Iterator[DemoPair]:
+def demo_pairs(
+    catalogue: Sequence[Product], split: Split, *, seed: int, noise: NoiseSource | None = None
+) -> Iterator[DemoPair]:
     """Draw pairs without end, the levels in turn.
 
     Args:
         catalogue: Where the products come from.
         split: Which intents may be drawn.
         seed: The same seed gives the same pairs.
+        noise: Adds text that says nothing to some of the products; queries, products and levels are the same
+            with and without.
 
     Yields:
         Pairs with levels 0, 1, 2, 0, 1, 2, …
@@ -54,7 +59,7 @@ def demo_pairs(catalogue: Sequence[Product], split: Split, *, seed: int) -> Iter
         intent = intent_met_by(rng, source)
         product = source if level == HIGH else _product_of_level(rng, intent, level, catalogue)
         if product is not None and split_of(intent) == split:
-            yield DemoPair(phrase(rng, intent), product_text(product), level)
+            yield DemoPair(phrase(rng, intent), product_text(noise.add_to(product) if noise else product), level)
             level = (level + 1) % LEVELS
 
 

