@@ -5,24 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 
 from labelstream.actors.engine_thread import EngineThread
-from labelstream.actors.model_folder import ModelCard, fingerprint, model_folder, read_card, read_json
-from labelstream.actors.vllm_engine import VllmEngine, adapter_of, engine_environment, require_vllm
-from labelstream.schemas.errors import BadRecord, ModelUnusable
+from labelstream.actors.judge_kind import MODEL, judge_kind
+from labelstream.actors.vllm_engine import adapter_of, engine_environment, require_vllm
+from labelstream.schemas.errors import BadRecord
 from labelstream.schemas.judgements import JudgeDescription, Judgements
-from labelstream.schemas.prompt import Prompt
-from labelstream.schemas.prompt_encoder import EncodedPrompt, PromptEncoder, Tokenizer
+from labelstream.schemas.model_card import read_card
+from labelstream.schemas.model_folder import fingerprint, model_folder
+from labelstream.schemas.prompt_encoder import EncodedPrompt
 from labelstream.schemas.scale import Floats, LabelScale, label_distribution
 from labelstream.schemas.settings import Settings
 
-_MODEL = "LABELSTREAM_LABELLER_MODEL"
-# Architectures that predict a next token; the last is how Hugging Face names those that also take pictures.
-_GENERATIVE = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 # Enough prompts inside the engine that a step is always full, few enough that an urgent one is soon inside.
 _FILLS = 2
 
@@ -30,37 +26,36 @@ _FILLS = 2
 class LabelEngine:
     """A labeller model, loaded and answering.
 
+    The architecture that ``config.json`` names says which kind of judge it is: a causal LM, which is asked for the
+    token of a level, or an encoder with a classification head, which has one output a level.
+
     Args:
         settings: Where ``labeller``, ``prompt`` and ``scale`` matter.
         on_failure: Called once when the engine has died, after all who wait have been told.
 
     Raises:
         MissingDependency: vLLM is not installed.
-        ModelUnusable: No such model, not a causal LM, no token for a label, tuned on another scale or prompt.
+        ModelUnusable: No such model, neither a causal LM nor a classifier, no token for a label, another number
+            of outputs than of levels, tuned on another scale or prompt.
+        SettingsError: A chat template that there is not.
     """
 
     def __init__(self, settings: Settings, *, on_failure: Callable[[Exception], None] | None = None) -> None:
         require_vllm(settings.labeller)
         os.environ.update(engine_environment(settings.labeller))  # before anything imports torch
-        folder = model_folder(settings.labeller.model, setting=_MODEL)
-        _check_config(folder, settings)
+        folder = model_folder(settings.labeller.model, setting=MODEL)
         adapter = adapter_of(settings.labeller)
         folders = [folder, adapter[1]] if adapter else [folder]
-        prompt = Prompt(settings.scale)
         card = read_card(*reversed(folders))  # an adapter is tuned after its model
-        _check_card(card, settings.scale, prompt)
+        kind = judge_kind(settings, folder, card)
 
-        self._scale, self._temperature = settings.scale, card.temperature
-        self._encoder = PromptEncoder(
-            prompt, _load_tokenizer(folder), settings.prompt.max_tokens, settings.prompt.chat_template
-        )
-        label_token_ids = self._encoder.label_token_ids
+        self._scale, self._temperature, self._encoder = settings.scale, card.temperature, kind.encoder
         self._description = JudgeDescription(
-            fingerprint(folders), _prompt_version(settings, prompt), settings.scale.version, card.temperature
+            fingerprint(folders), kind.prompt_version, settings.scale.version, card.temperature
         )
         self._thread = EngineThread(
-            lambda: VllmEngine(settings, folder, label_token_ids),
-            levels=len(label_token_ids),
+            kind.load,
+            levels=len(settings.scale.levels),
             limit=_FILLS * settings.labeller.max_sequences,
             on_failure=on_failure,
         )
@@ -129,46 +124,3 @@ class _Batch:
 
 def _not_a_number() -> BadRecord:
     return BadRecord("the model's answer is not a number; set LABELSTREAM_LABELLER_DTYPE=float32, or use another model")
-
-
-def _check_config(folder: Path, settings: Settings) -> None:
-    config = read_json(folder / "config.json", setting=_MODEL)
-    architectures = config.get("architectures") or ["none"]
-    if not any(str(name).endswith(_GENERATIVE) for name in architectures):
-        raise ModelUnusable(f"{_MODEL}={folder} is a {architectures[0]}; set it to a causal LM (…ForCausalLM)")
-    positions = config.get("max_position_embeddings")
-    if isinstance(positions, int) and positions <= settings.prompt.max_tokens:
-        raise ModelUnusable(
-            f"{_MODEL}={folder} takes {positions} tokens; set LABELSTREAM_PROMPT_MAX_TOKENS to {positions - 1} or less"
-        )
-
-
-def _check_card(card: ModelCard, scale: LabelScale, prompt: Prompt) -> None:
-    if card.levels is not None and card.levels != scale.levels:
-        raise ModelUnusable(
-            f"{_MODEL}: tuned on the levels {list(card.levels)}, but LABELSTREAM_SCALE_LEVELS is "
-            f"{list(scale.levels)}; set them alike"
-        )
-    if card.prompt_version is not None and card.prompt_version != prompt.version:
-        raise ModelUnusable(
-            f"{_MODEL}: tuned on prompt {card.prompt_version}, this version of labelstream asks {prompt.version}; "
-            "tune it again"
-        )
-
-
-def _prompt_version(settings: Settings, prompt: Prompt) -> str:
-    """Wording, wrapping and length: each of them can change an answer."""
-    chat = "-chat" if settings.prompt.chat_template else ""
-    return f"{prompt.version}{chat}-{settings.prompt.max_tokens}"
-
-
-def _load_tokenizer(folder: Path) -> Tokenizer:
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (ValueError, OSError, ImportError) as error:
-        raise ModelUnusable(f"{_MODEL}={folder}: its tokenizer cannot be loaded: {error}") from error
-    if not tokenizer.is_fast:
-        raise ModelUnusable(f"{_MODEL}={folder}: has no tokenizer.json; save the model with its fast tokenizer")
-    return cast(Tokenizer, tokenizer)

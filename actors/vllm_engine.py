@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from labelstream.actors.model_folder import read_json
 from labelstream.actors.threads import compute_threads
 from labelstream.schemas.errors import MissingDependency, ModelUnusable
+from labelstream.schemas.model_folder import read_json
 from labelstream.schemas.settings import LabellerSettings, Settings
+
+if TYPE_CHECKING:
+    from vllm import LLMEngine
 
 _GIBIBYTE = 1 << 30
 _ADAPTER = "LABELSTREAM_LABELLER_ADAPTER"
@@ -46,25 +51,31 @@ def engine_environment(labeller: LabellerSettings) -> dict[str, str]:
 
 def engine_arguments(settings: Settings, folder: Path) -> dict[str, Any]:
     """Keyword arguments of vLLM's ``EngineArgs`` for one-token answers."""
-    labeller = settings.labeller
+    arguments = common_arguments(settings.labeller, folder) | {
+        "generation_config": "vllm",  # the model's own sampling defaults must not leak in
+        "max_model_len": settings.prompt.max_tokens + 1,
+        "enable_prefix_caching": True,
+    }
+    if adapter := adapter_of(settings.labeller):
+        arguments |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": _lora_rank(adapter[1])}
+    return arguments
+
+
+def common_arguments(labeller: LabellerSettings, folder: Path) -> dict[str, Any]:
+    """Those keyword arguments that do not depend on what the model answers with."""
     arguments: dict[str, Any] = {
         "model": str(folder),
-        "skip_tokenizer_init": True,  # token ids go in, log-probabilities come out: no text on the way
-        "generation_config": "vllm",  # the model's own sampling defaults must not leak in
+        "skip_tokenizer_init": True,  # token ids go in, numbers come out: no text on the way
         "load_format": "safetensors",
         "trust_remote_code": False,
         "dtype": labeller.dtype,
-        "max_model_len": settings.prompt.max_tokens + 1,
         "max_num_seqs": labeller.max_sequences,
         "max_num_batched_tokens": max(labeller.max_batched_tokens, labeller.max_sequences),
-        "enable_prefix_caching": True,
         "scheduling_policy": "priority",
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
         "seed": 0,
     }
-    if adapter := adapter_of(labeller):
-        arguments |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": _lora_rank(adapter[1])}
     return arguments | (_gpu_arguments(labeller) if labeller.gpus else _cpu_arguments(labeller))
 
 
@@ -121,6 +132,46 @@ def require_vllm(labeller: LabellerSettings) -> None:
         raise MissingDependency("vllm", "gpu" if labeller.gpus else "cpu")
 
 
+def start_engine(labeller: LabellerSettings, arguments: dict[str, Any]) -> LLMEngine:
+    """Load a model into vLLM, in this thread and process.
+
+    Args:
+        labeller: The environment and the threads.
+        arguments: Of ``EngineArgs``.
+
+    Raises:
+        ModelUnusable: vLLM cannot load the model.
+    """
+    os.environ.update(engine_environment(labeller))
+    import torch
+    from vllm import EngineArgs, LLMEngine
+
+    if not labeller.gpus:
+        torch.set_num_threads(compute_threads(labeller.threads))
+    try:
+        with _hidden("llvmlite.binding.ffi"):
+            return LLMEngine.from_engine_args(EngineArgs(**arguments))
+    except (ValueError, RuntimeError, NotImplementedError, OSError) as error:
+        reason = " ".join(str(error).split())[:500]
+        model = arguments["model"]
+        raise ModelUnusable(f"LABELSTREAM_LABELLER_MODEL={model}: vLLM cannot load it: {reason}") from error
+
+
+@contextmanager
+def _hidden(name: str) -> Iterator[None]:
+    """Keep a module out of sight.
+
+    vLLM 0.32 looks through everything in every loaded module for kernels, and trips over an object of llvmlite, which
+    comes with Numba, which comes with bm25s.
+    """
+    module = sys.modules.pop(name, None)
+    try:
+        yield
+    finally:
+        if module is not None:
+            sys.modules[name] = module
+
+
 class VllmEngine:
     """``LLMEngine`` as an ``Engine`` that gives the log-probabilities of fixed tokens after a prompt.
 
@@ -134,19 +185,11 @@ class VllmEngine:
     """
 
     def __init__(self, settings: Settings, folder: Path, label_token_ids: Sequence[int]) -> None:
-        os.environ.update(engine_environment(settings.labeller))
-        import torch
-        from vllm import EngineArgs, LLMEngine, SamplingParams
+        self._engine = start_engine(settings.labeller, engine_arguments(settings, folder))
+        from vllm import SamplingParams
         from vllm.inputs import tokens_input
         from vllm.lora.request import LoRARequest
 
-        if not settings.labeller.gpus:
-            torch.set_num_threads(compute_threads(settings.labeller.threads))
-        try:
-            self._engine = LLMEngine.from_engine_args(EngineArgs(**engine_arguments(settings, folder)))
-        except (ValueError, RuntimeError, NotImplementedError, OSError) as error:
-            reason = " ".join(str(error).split())[:500]
-            raise ModelUnusable(f"LABELSTREAM_LABELLER_MODEL={folder}: vLLM cannot load it: {reason}") from error
         self._tokens_input = tokens_input
         self._label_token_ids = tuple(label_token_ids)
         self._sampling = SamplingParams(

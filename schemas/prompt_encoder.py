@@ -37,6 +37,51 @@ class EncodedPrompt(NamedTuple):
 
 
 @dataclass(frozen=True)
+class PlainTokens:
+    """Makes token ids of text from outside, which is data: none of them is a special token.
+
+    Args:
+        tokenizer: A fast Hugging Face tokenizer.
+    """
+
+    tokenizer: Tokenizer
+
+    @cached_property
+    def _special_tokens(self) -> tuple[str, ...]:
+        return tuple(sorted({t for t in self.tokenizer.all_special_tokens if t}, key=len, reverse=True))
+
+    def plain(self, text: str) -> str:
+        """The text, neutralised for this tokenizer."""
+        return neutralise(text, self._special_tokens)
+
+    def one_line(self, text: str) -> str:
+        """The text, neutralised and without line breaks."""
+        return " ".join(self.plain(text).split())
+
+    def ids_of_distinct(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of texts in which the same query or product comes again and again."""
+        distinct = list(dict.fromkeys(texts))
+        known = dict(zip(distinct, self.ids(distinct), strict=True))
+        return [known[text] for text in texts]
+
+    def ids(self, texts: list[str]) -> list[list[int]]:
+        """Ids of texts as they are."""
+        if not texts:
+            return []
+        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        return ids
+
+
+def no_room(query_tokens: int, max_tokens: int) -> BadRecord:
+    """What becomes of a pair whose query leaves no room for a product."""
+    return BadRecord(
+        f"user_query: takes {query_tokens} tokens and leaves no room for a product in a prompt of "
+        f"{max_tokens}; raise LABELSTREAM_PROMPT_MAX_TOKENS or send a shorter query",
+        field="user_query",
+    )
+
+
+@dataclass(frozen=True)
 class PromptEncoder:
     """Turns pairs into token ids.
 
@@ -69,20 +114,20 @@ class PromptEncoder:
         return head, tail
 
     @cached_property
-    def _special_tokens(self) -> tuple[str, ...]:
-        return tuple(sorted({t for t in self.tokenizer.all_special_tokens if t}, key=len, reverse=True))
+    def _text(self) -> PlainTokens:
+        return PlainTokens(self.tokenizer)
 
     @cached_property
     def prefix(self) -> list[int]:
         """Ids of the instruction, which all prompts share."""
         head = self._frame[0]
         begin = [] if head or self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]
-        return begin + self._ids([head + self.prompt.instruction])[0]
+        return begin + self._text.ids([head + self.prompt.instruction])[0]
 
     @cached_property
     def question(self) -> list[int]:
         """Ids of the end of the prompt."""
-        return self._ids([self.prompt.question + self._frame[1]])[0]
+        return self._text.ids([self.prompt.question + self._frame[1]])[0]
 
     @cached_property
     def label_token_ids(self) -> tuple[int, ...]:
@@ -94,7 +139,7 @@ class PromptEncoder:
         end = self.prompt.question + self._frame[1]
         found = []
         for label in self.prompt.scale.tokens:
-            ids = self._ids([end + label])[0]
+            ids = self._text.ids([end + label])[0]
             if ids[:-1] != self.question:
                 raise ModelUnusable(
                     f"the label {label!r} is not exactly one token after the prompt in this model's "
@@ -119,18 +164,15 @@ class PromptEncoder:
         Returns:
             One entry a pair: the ids, or a ``BadRecord`` where the query leaves no room for a product.
         """
-        query_ids = self._ids_of_distinct([self.prompt.query_part(self._one_line(query)) for query in queries])
-        product_ids = self._ids_of_distinct([neutralise(text, self._special_tokens) for text in products])
+        lines = [self.prompt.query_part(self._text.one_line(query)) for query in queries]
+        query_ids = self._text.ids_of_distinct(lines)
+        product_ids = self._text.ids_of_distinct([self._text.plain(text) for text in products])
         return [self._assemble(query, product) for query, product in zip(query_ids, product_ids, strict=True)]
 
     def _assemble(self, query: list[int], product: list[int]) -> EncodedPrompt | BadRecord:
         room = self.max_tokens - len(self.prefix) - len(query) - len(self.question)
         if room < min(MIN_PRODUCT_TOKENS, len(product)):
-            return BadRecord(
-                f"user_query: takes {len(query)} tokens and leaves no room for a product in a prompt of "
-                f"{self.max_tokens}; raise LABELSTREAM_PROMPT_MAX_TOKENS or send a shorter query",
-                field="user_query",
-            )
+            return no_room(len(query), self.max_tokens)
         if len(product) <= room:
             return EncodedPrompt(self.prefix + query + product + self.question, shortened=False)
         cut = product[: room - len(self._line_break)] + self._line_break
@@ -139,19 +181,4 @@ class PromptEncoder:
     @cached_property
     def _line_break(self) -> list[int]:
         """Ends a product that was cut, so that the question still begins a line."""
-        return self._ids(["\n"])[0]
-
-    def _one_line(self, query: str) -> str:
-        return " ".join(neutralise(query, self._special_tokens).split())
-
-    def _ids_of_distinct(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of texts in which the same query or product comes again and again."""
-        distinct = list(dict.fromkeys(texts))
-        known = dict(zip(distinct, self._ids(distinct), strict=True))
-        return [known[text] for text in texts]
-
-    def _ids(self, texts: list[str]) -> list[list[int]]:
-        if not texts:
-            return []
-        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
-        return ids
+        return self._text.ids(["\n"])[0]

@@ -144,7 +144,7 @@ class PromptSettings(_Section):
 class LabellerSettings(_Section):
     """The LLM that judges pairs, served by vLLM."""
 
-    model: str = Field(default="", description="Folder or hub id of a causal LM; the demo makes a small one.")
+    model: str = Field(default="", description="Folder or hub id of a causal LM or classifier; the demo makes one.")
     adapter: str | None = Field(default=None, description="LoRA adapter folder, by name=folder.")
     replicas: int = Field(default=1, ge=1, le=1024, description="Number of Labeller actors.")
     gpus: float = Field(default=0, ge=0, description="GPUs of one replica; 0 runs on the CPU.")

@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+BERT_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 SPECIAL_TOKENS = ("<|begin_of_text|>", "<|end_of_text|>", "<|im_start|>", "<|im_end|>")
 _COLOURS = ("red", "blue", "green", "black", "white", "grey", "brown", "pink")
 _THINGS = ("sofa", "chair", "table", "lamp", "desk", "shelf", "bed", "rug", "mirror", "stool")
@@ -104,33 +105,67 @@ def tiny_adapter(base: Path, folder: Path, *, seed: int = 11) -> Path:
     return folder
 
 
-def tiny_cross_encoder(folder: Path, *, labels: int = 1, seed: int = 3) -> Path:
-    """Write a BERT with random weights and a classification head of ``labels`` outputs, and its tokenizer."""
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
-    from transformers import BertConfig, BertForSequenceClassification
+def word_piece_tokenizer(positions: int) -> PreTrainedTokenizerFast:
+    """A tokenizer like BERT's, with the words of the shop, and every letter for all others."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    words = Tokenizer(models.WordLevel(unk_token="[UNK]"))
-    words.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    words.train_from_iterator(shop_texts(), trainers.WordLevelTrainer(special_tokens=special, show_progress=False))
-    words.post_processor = processors.TemplateProcessing(
+    words: dict[str, None] = {}
+    for text in shop_texts():
+        words |= dict.fromkeys(word for word, _ in pre_tokenizers.BertPreTokenizer().pre_tokenize_str(text.lower()))
+    letters = [chr(code) for code in range(33, 127)]
+    entries = [*BERT_TOKENS, *letters, *(f"##{letter}" for letter in letters), *words]
+    vocabulary = {entry: number for number, entry in enumerate(dict.fromkeys(entries))}
+    pieces = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    pieces.normalizer = normalizers.BertNormalizer()
+    pieces.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    pieces.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[(token, special.index(token)) for token in ("[CLS]", "[SEP]")],
+        special_tokens=[(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")],
     )
-    names = {f"{token[1:-1].lower()}_token": token for token in special}
-    PreTrainedTokenizerFast(tokenizer_object=words, model_max_length=128, **names).save_pretrained(folder)
+    names = {f"{token[1:-1].lower()}_token": token for token in BERT_TOKENS}
+    return PreTrainedTokenizerFast(tokenizer_object=pieces, model_max_length=positions, **names)
+
+
+def tiny_cross_encoder(
+    folder: Path, *, labels: int = 1, positions: int = 128, equal_types: bool = False, seed: int = 3
+) -> Path:
+    """Write a BERT with random weights and a classification head, and its tokenizer.
+
+    Args:
+        folder: Where to; made if it is not there.
+        labels: Outputs of the head.
+        positions: Longest input in tokens.
+        equal_types: Make nothing of token types, as the classifiers that we tune.
+        seed: Same seed, same weights.
+
+    Returns:
+        The folder.
+    """
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    tokenizer = word_piece_tokenizer(positions)
+    tokenizer.save_pretrained(folder)
     torch.manual_seed(seed)
     config = BertConfig(
-        vocab_size=words.get_vocab_size(),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
         num_attention_heads=2,
-        max_position_embeddings=128,
+        max_position_embeddings=positions,
         num_labels=labels,
-        initializer_range=0.3,
+        initializer_range=0.2,  # wide enough that different pairs get visibly different answers
     )
-    BertForSequenceClassification(config).save_pretrained(folder)
+    model = BertForSequenceClassification(config)
+    if equal_types:
+        types = model.bert.embeddings.token_type_embeddings.weight.data
+        types[1] = types[0]
+    model.save_pretrained(folder)
     return folder
+
+
+def tiny_classifier(folder: Path, *, labels: int = 3, seed: int = 3) -> Path:
+    """Write a BERT that can judge for the labeller and for the cross-encoder alike."""
+    return tiny_cross_encoder(folder, labels=labels, positions=512, equal_types=True, seed=seed)

@@ -192,9 +192,9 @@ class TestRefusals:
         (model / "config.json").write_text(json.dumps(config))
         return model
 
-    def test_not_a_causal_lm(self, tmp_path: Path):
-        model = self.edit_config(tmp_path, architectures=["BertForSequenceClassification"])
-        with pytest.raises(ModelUnusable, match=r"LABELSTREAM_LABELLER_MODEL.*BertForSequenceClassification"):
+    def test_neither_a_causal_lm_nor_a_classifier(self, tmp_path: Path):
+        model = self.edit_config(tmp_path, architectures=["BertForMaskedLM"])
+        with pytest.raises(ModelUnusable, match=r"LABELSTREAM_LABELLER_MODEL.*BertForMaskedLM.*ForCausalLM"):
             LabelEngine(settings_of(model))
 
     def test_too_few_positions(self, tmp_path: Path):

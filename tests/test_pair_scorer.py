@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from labelstream.actors import pair_scorer
 from labelstream.actors.pair_scorer import PairScorer
 from labelstream.schemas.errors import MissingDependency, ModelUnusable
 from labelstream.schemas.product import Product, product_text
+from labelstream.schemas.scale import LabelScale, label_distribution
 from labelstream.schemas.settings import EncoderSettings
 
 pytestmark = pytest.mark.engine
@@ -70,6 +72,60 @@ def test_cross_encoder_agrees_with_transformers(cross_encoder: tuple[Path, int])
     assert scores.dtype == np.float32
     assert scores.std() > 1e-3, "a model that always says the same would prove nothing"
     np.testing.assert_allclose(scores, expected, atol=1e-4)
+
+
+def calibrate(folder: Path, **card: object) -> PairScorer:
+    (folder / "labelstream.json").write_text(json.dumps(card))
+    return PairScorer(EncoderSettings(model=str(folder)), LabelScale())
+
+
+def test_temperature_of_the_card_comes_before_the_softmax(tmp_path: Path):
+    tiny_cross_encoder(tmp_path, labels=3)
+    expected = label_distribution(logits_one_by_one(tmp_path, *mixed_pairs()), 2.5)
+    scorer = calibrate(tmp_path, levels=LabelScale().levels, temperature=2.5)
+    probabilities = scorer.probabilities(*mixed_pairs())
+    assert probabilities.dtype == np.float64
+    np.testing.assert_allclose(probabilities, expected, atol=1e-4)
+    np.testing.assert_allclose(scorer.score(*mixed_pairs()), probabilities @ LabelScale().values, atol=1e-6)
+
+
+def test_temperature_of_a_single_output(tmp_path: Path):
+    tiny_cross_encoder(tmp_path)
+    expected = 1 / (1 + np.exp(-logits_one_by_one(tmp_path, *mixed_pairs())[:, 0] / 2.5))
+    np.testing.assert_allclose(calibrate(tmp_path, temperature=2.5).score(*mixed_pairs()), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("levels", "match"),
+    [(["bad", "good"], "LABELSTREAM_SCALE_LEVELS"), (["irrelevant", "moderate", "high"], "5 outputs.* 3 levels")],
+)
+def test_model_of_other_levels_is_refused(tmp_path: Path, levels: list[str], match: str):
+    tiny_cross_encoder(tmp_path, labels=5)
+    with pytest.raises(ModelUnusable, match=match):
+        calibrate(tmp_path, levels=levels)
+
+
+def test_empty_text_is_the_worst_level_for_certain(tmp_path: Path):
+    scorer = PairScorer(EncoderSettings(model=str(tiny_cross_encoder(tmp_path, labels=3))))
+    found = scorer.probabilities(["", "sofa", "sofa"], ["Title: sofa\n", "\u200b", "Title: sofa\n"])
+    assert found[:2].tolist() == [[1, 0, 0]] * 2
+    assert scorer.score(["", "sofa"], ["Title: sofa\n", "\u200b"]).tolist() == [0, 0]
+    assert found[2].max() < 1
+    assert scorer.probabilities([], []).shape == (0, 3)
+
+
+def test_model_without_levels_has_no_probabilities(packaged: PairScorer, tmp_path: Path):
+    for scorer in (packaged, PairScorer(EncoderSettings(model=str(tiny_cross_encoder(tmp_path))))):
+        with pytest.raises(ModelUnusable, match="LABELSTREAM_ENCODER_MODEL"):
+            scorer.probabilities(["sofa"], ["Title: sofa\n"])
+
+
+def test_answer_that_is_not_a_number_spares_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    scorer = PairScorer(EncoderSettings(model=str(tiny_cross_encoder(tmp_path, labels=3))))
+    monkeypatch.setattr(scorer._model, "predict", lambda *_, **__: np.array([[np.nan, 0, 0], [0, 0, np.log(2)]]))
+    found = scorer.probabilities(["sofa"] * 2, ["Title: sofa\n"] * 2)
+    assert np.isnan(found[0]).all()
+    np.testing.assert_allclose(found[1], [0.25, 0.25, 0.5])
 
 
 def test_packaged_model_ranks_the_product_that_was_asked_for_first(packaged: PairScorer):
