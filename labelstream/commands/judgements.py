@@ -1,0 +1,93 @@
+"""The options by which commands are told of human judgements, and how these are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from labelstream.console import err
+from labelstream.printable import printable
+from labelstream.schemas.errors import SettingsError
+from labelstream.schemas.product import Product
+from labelstream.schemas.scale import LabelScale
+
+if TYPE_CHECKING:
+    from labelstream.training.judgments import JudgedPairs, LoadReport
+
+
+class Layout(StrEnum):
+    """How judgements, and the catalogue that they are about, are written."""
+
+    CHORUS = "chorus"
+    PRODUCTS = "products"
+    WORKBENCH = "workbench"
+    WANDS = "wands"
+    ESCI = "esci"
+
+
+JudgmentsOption = Annotated[
+    Path, typer.Option("--judgments", exists=True, help="CSV query,docid,rating; or what --layout says.")
+]
+CatalogueOption = Annotated[
+    Path | None, typer.Option("--catalogue", exists=True, help="The judged catalogue, JSON lines, plain or .gz.")
+]
+RatersOption = Annotated[
+    Path | None, typer.Option("--raters", exists=True, help="CSV query,docid,agent_1_rating,…: what each rater said.")
+]
+LayoutOption = Annotated[
+    Layout,
+    typer.Option(
+        help="chorus: CSV and the Chorus catalogue. products: CSV and product messages of ours. workbench: judgements "
+        "of OpenSearch's Search Relevance Workbench and product messages. wands, esci: --judgments is the folder."
+    ),
+]
+
+
+def read_judgements(
+    judgments: Path, catalogue: Path | None, raters: Path | None, layout: Layout, scale: LabelScale
+) -> JudgedPairs:
+    """Read judged pairs and say what was left out.
+
+    Raises:
+        SettingsError: A file is missing or cannot be read, or nothing is left.
+    """
+    pairs, report = _read(judgments, catalogue, raters, layout, scale)
+    for line in report.lines():
+        err.print(printable(line))
+    return pairs
+
+
+def _read(
+    judgments: Path, catalogue: Path | None, raters: Path | None, layout: Layout, scale: LabelScale
+) -> tuple[JudgedPairs, LoadReport]:
+    from labelstream.training.judgment_layouts import load_esci, load_wands, load_workbench
+    from labelstream.training.judgments import load_judged_pairs
+
+    if layout is Layout.WANDS:
+        return load_wands(judgments, scale)
+    if layout is Layout.ESCI:
+        return load_esci(judgments, scale)
+    products = read_catalogue(catalogue, layout)
+    if layout is Layout.WORKBENCH:
+        return load_workbench(judgments, products, scale)
+    return load_judged_pairs(judgments, products, scale, raters=raters)
+
+
+def read_catalogue(catalogue: Path | None, layout: Layout) -> Iterator[Product]:
+    """Read the products of ``--catalogue``.
+
+    Raises:
+        SettingsError: It is not given or cannot be read.
+    """
+    from labelstream.streaming.importers import read_chorus_products, read_products
+
+    if catalogue is None:
+        raise SettingsError(
+            f"--catalogue is missing; with --layout {layout} the judged products are in a file of their own"
+        )
+    read: Callable[[Path], Iterator[Product]] = read_chorus_products if layout is Layout.CHORUS else read_products
+    return read(catalogue)

@@ -1,0 +1,140 @@
+"""Measure a labeller or a ranker against human judgements, with intervals, beside the humans among themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from labelstream.schemas.scale import Floats, LabelScale
+from labelstream.training.agreement import CALIBRATION_BINS, DecisionRule, checked_probabilities
+from labelstream.training.intervals import CONFIDENCE, DEFAULT_RESAMPLES, Draws, mean, sums_of_values
+from labelstream.training.judgments import JudgedPairs
+from labelstream.training.label_evaluation import measure_labels, measure_raters
+from labelstream.training.predictions import predictions_table, ranking_scores, write_measured
+from labelstream.training.ranking_metrics import (
+    ADD_TO_CART_CUTOFF,
+    GAINS,
+    NDCG_CUTOFF,
+    add_to_cart_share,
+    ndcg,
+    rank,
+)
+
+__all__ = ["Evaluation", "evaluate", "predictions_table", "write_evaluation"]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What was measured.
+
+    Attributes:
+        metrics: In the form of JSON: ``data``, ``labels`` (None without probabilities), ``ranking``, ``humans`` (empty
+            without single raters) and ``method``. A measure is ``{value, low, high}``, None where it is not defined.
+        per_query: Values of each ranking measure, NaN where not defined, for a paired comparison; shape (queries,),
+            the queries in the order in which they first appear.
+    """
+
+    metrics: dict[str, Any]
+    per_query: dict[str, Floats]
+
+
+def evaluate(
+    judged: JudgedPairs,
+    probabilities: Floats | None,
+    scale: LabelScale,
+    *,
+    scores: Floats | None = None,
+    rule: DecisionRule = "argmax",
+    add_to_carts: Floats | None = None,
+    seed: int = 0,
+    resamples: int = DEFAULT_RESAMPLES,
+) -> Evaluation:
+    """Measure predictions against the adjudicated rating.
+
+    Labels are measured by the levels, rankings by the ratings as given.
+
+    Args:
+        judged: The pairs, at least one, none of which the model has been trained on.
+        probabilities: Shape (pairs, levels), or None for a pure ranker, of which only the ranking is measured.
+        scale: Our label scale.
+        scores: What ranks, shape (pairs,); None to rank by the expected score of the probabilities.
+        rule: From probabilities to a level.
+        add_to_carts: How often each pair was added, counted or simulated, shape (pairs,); None leaves ATC out.
+        seed: Of the resamples.
+        resamples: How many.
+
+    Raises:
+        ValueError: Another shape, a row that is no distribution, a score that is NaN, neither probabilities nor
+            scores, or no pair at all.
+    """
+    if not len(judged):
+        raise ValueError("there are no pairs to measure")
+    draws = Draws(resamples, seed)
+    if probabilities is not None:
+        probabilities = checked_probabilities(probabilities, len(judged), len(scale.levels))
+    per_query = _ranking_values(judged, ranking_scores(probabilities, scores, scale), add_to_carts)
+    metrics = {
+        "data": _data(judged, scale),
+        "labels": None if probabilities is None else measure_labels(judged, probabilities, scale, rule, draws),
+        "ranking": {name: _mean_over_queries(values, draws) for name, values in per_query.items()},
+        "humans": measure_raters(judged, scale, draws),
+        "method": _method(rule, draws, scores is None),
+    }
+    return Evaluation(metrics, per_query)
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation, table: pa.Table) -> None:
+    """Write ``predictions.parquet``, ``predictions.csv`` and, last, ``metrics.json``, each in one step.
+
+    Args:
+        folder: Made where it is not there.
+        evaluation: What was measured.
+        table: Of :func:`predictions_table`, made with the same judgements, probabilities, scores and rule.
+    """
+    write_measured(folder, evaluation.metrics, table)
+
+
+def _data(judged: JudgedPairs, scale: LabelScale) -> dict[str, Any]:
+    by_level = np.bincount(judged.levels, minlength=len(scale.levels)).tolist()
+    return {
+        "pairs": len(judged),
+        "queries": len(np.unique(judged.query_numbers)),
+        "pairs_by_level": dict(zip(scale.levels, by_level, strict=True)),
+    }
+
+
+def _ranking_values(judged: JudgedPairs, scores: Floats, add_to_carts: Floats | None) -> dict[str, Floats]:
+    ranking = rank(judged.queries, judged.product_ids, scores)
+    values = {f"ndcg_{gain}@{NDCG_CUTOFF}": ndcg(ranking, judged.ratings, gain=gain) for gain in GAINS}
+    if add_to_carts is not None:
+        values[f"atc@{ADD_TO_CART_CUTOFF}"] = add_to_cart_share(ranking, add_to_carts)
+    return values
+
+
+def _mean_over_queries(values: Floats, draws: Draws) -> dict[str, Any]:
+    sums = sums_of_values(values)
+    counted = int(sums[:, 1].sum())
+    left_out = {"queries": counted, "queries_left_out": len(values) - counted}
+    return draws.measured(float(mean(sums.sum(axis=0))), sums, mean) | left_out
+
+
+def _method(rule: DecisionRule, draws: Draws, ranked_by_expected_score: bool) -> dict[str, Any]:
+    return {
+        "decision_rule": rule,
+        "ranked_by": "expected score" if ranked_by_expected_score else "score",
+        "interval": f"{CONFIDENCE:.0%}, percentiles of a bootstrap over queries",
+        "resamples": draws.resamples,
+        "seed": draws.seed,
+        "ndcg": "over all judged pairs of a query, discount 1/log2(position + 1)",
+        "ndcg_linear": "gain is the rating as given (trec_eval)",
+        "ndcg_exponential": "gain is 2^rating - 1 (Burges et al. 2005)",
+        "ties": "broken by a hash of query and product id; see the column position",
+        "queries_left_out": "queries without a rating above 0 for NDCG, without an add-to-cart for ATC",
+        "atc": f"share of a query's add-to-carts in its first {ADD_TO_CART_CUTOFF} positions, mean over queries",
+        "optimistic_bias": "share of the errors that are upward",
+        "expected_calibration_error": f"{CALIBRATION_BINS} bins of equal width over the top probability",
+    }
