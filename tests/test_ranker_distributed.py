@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+from hypothesis import given
+from hypothesis import strategies as st
+from rankings import NAMES, QUICK, agreement, some_features, some_rows
+
+from labelstream.schemas.errors import SettingsError
+from labelstream.training.ranker import Ranker
+from labelstream.training.ranker_distributed import QueryShare, train_distributed
+from labelstream.training.ranking_rows import RankingFile, RankingSet, write_ranking_file
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[RankingFile, RankingFile]:
+    training, held_out = (
+        write_ranking_file(tmp_path / f"{seed}.parquet", [some_rows(seed=seed)], rows_per_group=70) for seed in (1, 2)
+    )
+    return training, held_out
+
+
+@pytest.fixture
+def cluster() -> Iterator[None]:
+    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
+    yield
+    ray.shutdown()
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=12), st.integers(1, 4), st.integers(1, 10))
+def test_workers_share_the_queries_and_split_none(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], workers: int, size: int
+):
+    rows = RankingSet(
+        some_features(sum(sizes)), np.repeat(np.arange(len(sizes)), sizes), np.zeros(sum(sizes), np.float32)
+    )
+    file = write_ranking_file(tmp_path_factory.mktemp("rows") / "rows.parquet", [rows], rows_per_group=size)
+    shares = [QueryShare(file, worker, workers) for worker in range(workers)]
+    held = [
+        np.concatenate([np.zeros(0, int), *(batch.query_numbers for batch in share.batches(size))]) for share in shares
+    ]
+    assert [len(numbers) for numbers in held] == [len(share) for share in shares]
+    assert sorted(np.concatenate(held).tolist()) == rows.query_numbers.tolist()
+    queries = [set(numbers.tolist()) for numbers in held]
+    assert len(set().union(*queries)) == sum(map(len, queries))
+
+
+def test_fewer_queries_than_workers_are_refused(files: tuple[RankingFile, RankingFile], tmp_path: Path):
+    with pytest.raises(SettingsError, match=r"1\.parquet: 20 queries for 21 workers; take fewer workers"):
+        train_distributed(*files, QUICK, workers=21, storage=tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")  # Ray sets its own deprecated settings
+def test_two_workers_train_nearly_the_ranker_of_one_machine(
+    cluster: None,  # noqa: ARG001 - Ray has to be up
+    files: tuple[RankingFile, RankingFile],
+    tmp_path: Path,
+):
+    together = train_distributed(*files, QUICK, workers=2, storage=tmp_path / "runs", label="made up")
+    alone = Ranker.train(*files, QUICK, label="made up")
+    rows = some_rows(seed=3)
+    left, right = together.score(rows.features), alone.score(rows.features)
+    assert np.corrcoef(left, right)[0, 1] > 0.97
+    assert agreement(rows, left) == pytest.approx(agreement(rows, right), abs=0.02)
+    assert together.card.validation_ndcg == pytest.approx(alone.card.validation_ndcg, abs=0.02)
+    assert (together.card.features, together.card.label) == (NAMES, "made up")
+    together.save(tmp_path / "saved")
+    assert Ranker.load(tmp_path / "saved").card == together.card

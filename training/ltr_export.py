@@ -1,0 +1,120 @@
+"""A ranker for the learning-to-rank plugin of Elasticsearch and OpenSearch, as ``model/xgboost+json``.
+
+The facts below are from the plugin's sources (``XGBoostJsonParser``, ``NaiveAdditiveDecisionTree``):
+
+- **Form**: ``{"objective": "rank:ndcg", "splits": [tree, …]}``; a split is ``{nodeid, depth, split, split_condition,
+  yes, no, missing, children: [yes, no]}`` and a leaf ``{nodeid, leaf}``. Any other field is refused. ``split`` is the
+  name of a feature of the feature set, which must therefore bear our names.
+- **Comparison**: ``split_condition > value`` goes to ``yes``, in single precision, as in XGBoost; a value that equals
+  the threshold goes to ``no``. Thresholds are written so that they read back to the very same float32.
+- **base_score**: the plugin adds up leaves and knows of no base score. Where a model's is not 0 (ours is), it is
+  exported as one more tree, a single leaf, so that scores and not only their order agree.
+- **Missing values**: a feature whose query does not match has no value. Old plugins take it as 0, later ones always go
+  to ``no``, only the newest follow ``missing`` as XGBoost does. :func:`treated_differently` names the features for
+  which that matters; give those a value for every document (a ``function_score`` or ``script_score`` query), or use a
+  plugin that follows ``missing``.
+
+A plugin that has ``model/xgboost+json+raw`` takes the native JSON, the ranker's own ``model.json``, as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from labelstream.training.ranker import Ranker
+
+Node = dict[str, Any]
+
+LTR_TYPE, RAW_TYPE = "model/xgboost+json", "model/xgboost+json+raw"
+
+_SPLIT_FIELDS = ("nodeid", "depth", "split", "yes", "no", "missing")
+
+
+def native_json(ranker: Ranker) -> str:
+    """XGBoost's own JSON: what ``xgboost.Booster.load_model`` reads."""
+    return bytes(ranker.booster.save_raw("json")).decode()
+
+
+def ltr_definition(ranker: Ranker) -> dict[str, Any]:
+    """The trees in the form of the plugin."""
+    trees = [_node(json.loads(tree)) for tree in ranker.booster.get_dump(dump_format="json")]
+    base = _base_score(ranker)
+    constant = [{"nodeid": 0, "leaf": base}] if base else []
+    return {"objective": "rank:ndcg", "splits": [*trees, *constant]}
+
+
+def ltr_model(ranker: Ranker, name: str, *, raw: bool = False) -> dict[str, Any]:
+    """The body of ``POST _ltr/_featureset/<feature set>/_createmodel``.
+
+    Args:
+        ranker: To be exported.
+        name: What the search engine is to call it.
+        raw: As native JSON, for plugins that take it.
+    """
+    definition = native_json(ranker) if raw else json.dumps(ltr_definition(ranker), separators=(",", ":"))
+    return {"model": {"name": name, "model": {"type": RAW_TYPE if raw else LTR_TYPE, "definition": definition}}}
+
+
+def write_ltr_model(path: Path, ranker: Ranker, name: str, *, raw: bool = False) -> None:
+    """Write :func:`ltr_model` to a file; readers see the whole file or the one before it."""
+    beside = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    try:
+        with beside.open("x", encoding="utf-8") as file:
+            json.dump(ltr_model(ranker, name, raw=raw), file, ensure_ascii=False)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def treated_differently(ranker: Ranker, missing_as: Literal["zero", "no"]) -> set[str]:
+    """Features for which a plugin that does not follow ``missing`` may score a missing value otherwise than XGBoost.
+
+    Args:
+        ranker: To be exported.
+        missing_as: What the plugin does: takes it as 0, or always goes to ``no``.
+    """
+    splits = [node for tree in ltr_definition(ranker)["splits"] for node in _splits(tree)]
+    return {split["split"] for split in splits if split["missing"] != _goes_to(split, missing_as)}
+
+
+def _goes_to(split: Node, missing_as: Literal["zero", "no"]) -> int:
+    is_below = missing_as == "zero" and split["split_condition"] > 0
+    return int(split["yes"] if is_below else split["no"])
+
+
+def _splits(node: Node) -> Iterator[Node]:
+    if "leaf" not in node:
+        yield node
+        for child in node["children"]:
+            yield from _splits(child)
+
+
+def _node(dumped: Node) -> Node:
+    """One node of XGBoost's dump, with the plugin's fields and no others, children in the order that it asks for."""
+    if "leaf" in dumped:
+        return {"nodeid": dumped["nodeid"], "leaf": _single(dumped["leaf"])}
+    children = {child["nodeid"]: _node(child) for child in dumped["children"]}
+    return {name: dumped[name] for name in _SPLIT_FIELDS} | {
+        "split_condition": _single(dumped["split_condition"]),
+        "children": [children[dumped["yes"]], children[dumped["no"]]],
+    }
+
+
+def _single(number: float) -> float:
+    """The float32 as a double: seventeen digits say it exactly, whichever way the reader rounds."""
+    return float(np.float32(number))
+
+
+def _base_score(ranker: Ranker) -> float:
+    parameters = json.loads(ranker.booster.save_config())["learner"]["learner_model_param"]
+    return float(np.sum(json.loads(parameters["base_score"])))  # "[0E0]", and "0E0" in older versions
