@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from judged import demo_judged, write_chorus
+from lakes import MOMENT, a_commit, lake_settings, product_rows
+from typer.testing import CliRunner
+
+from labelstream.cli import app
+from labelstream.commands.retrain import REFUSED
+from labelstream.schemas.errors import SettingsError
+from labelstream.schemas.keys import normalise_query
+from labelstream.schemas.scale import LabelScale
+from labelstream.schemas.tables import ENGAGEMENT, LABELS, PRODUCTS
+from labelstream.streaming.commit import rows
+from labelstream.streaming.lake import Lake
+from labelstream.training.engagement import EngagementSettings
+from labelstream.training.gate import CONTENT, METRICS, GateSettings
+from labelstream.training.judgments import JudgedPairs
+from labelstream.training.ranker import Ranker
+from labelstream.training.ranker_fit import fit_ranker
+from labelstream.training.ranker_settings import RankerSettings
+from labelstream.training.ranking_task import read_task, split_queries
+from labelstream.training.registry import Registry
+from labelstream.training.retraining import Retrained, RetrainSettings, ranking_label, retrain
+from labelstream.training.simulated_truth import SimulationSettings
+from labelstream.training.simulator import Simulation
+
+SCALE = LabelScale()
+SIMULATION = SimulationSettings(sessions=4000, days=14)
+GATE = GateSettings(minimum_queries=5, minimum_pairs=50, content_margin=0.2, engagement_margin=0.2, resamples=200)
+SETTINGS = RetrainSettings(window_days=7, gate=GATE, held_out=0.3)
+HOW = RankerSettings(rounds=30, max_depth=3)
+
+
+def label_rows(judged: JudgedPairs) -> Any:
+    """What a labeller that is nearly right would have written."""
+    noise = np.random.default_rng(1).normal(0, 0.1, len(judged))
+    scores = np.clip(SCALE.values[judged.levels] + noise, 0, 1)
+    common = {
+        "product_hash": "h", "probabilities": [0.2, 0.3, 0.5], "polarization_alpha": 10.0, "polarization_beta": 0.5,
+        "temperature": 1.0, "shortened": False, "cross_encoder_version": "e", "model_version": "judge",
+        "prompt_version": "p", "scale_version": SCALE.version, "judged_at": MOMENT,
+    }  # fmt: skip
+    return rows(
+        LABELS,
+        [
+            common
+            | {
+                "label_key": f"{pair:032x}",
+                "query": normalise_query(query),
+                "product_id": product_id,
+                "level": SCALE.levels[level],
+                "expected_score": float(score),
+                "polarized_score": float(score),
+                "cross_encoder_score": float(score),
+            }
+            for pair, (query, product_id, level, score) in enumerate(
+                zip(judged.queries, judged.product_ids, judged.levels, scores, strict=True)
+            )
+        ],
+    )
+
+
+def engagement_rows(judged: JudgedPairs) -> Any:
+    """What simulated shoppers did, day by day."""
+    simulation, found = Simulation(judged, SCALE, SIMULATION), []
+    for day in (SIMULATION.start + timedelta(days=n) for n in range(SIMULATION.days)):
+        counts = simulation.counts(since=day, until=day + timedelta(days=1))
+        cells = zip(counts.pair, counts.position, counts.impressions, counts.actions, strict=True)
+        for pair, position, impressions, (clicks, carts, purchases) in cells:
+            found.append(
+                {
+                    "day": day, "query": counts.queries[pair], "product_id": counts.product_ids[pair],
+                    "position": int(position), "impressions": int(impressions), "clicks": int(clicks),
+                    "add_to_carts": int(carts), "purchases": int(purchases),
+                }
+            )  # fmt: skip
+    return rows(ENGAGEMENT, found)
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
+    """A catalogue, labels and simulated engagement of 40 queries."""
+    judged, folder = demo_judged(queries=40, per_query=9), tmp_path_factory.mktemp("lake")
+    products = {product.product_id: product for product in judged.products}.values()
+    tables = {
+        PRODUCTS.name: product_rows(*products),
+        LABELS.name: label_rows(judged),
+        ENGAGEMENT.name: engagement_rows(judged),
+    }
+    with Lake(lake_settings(folder)) as writing:
+        writing.commit(a_commit(0, tables=tables))
+    with Lake(lake_settings(folder), read_only=True) as reading:
+        yield reading
+
+
+def run(lake: Lake, folder: Path, settings: RetrainSettings = SETTINGS, **options: Any) -> Retrained:
+    def train(*given: Any) -> Ranker:
+        return fit_ranker(*given, HOW)
+
+    return retrain(lake, Registry(folder), settings, SCALE, train=train, **options)
+
+
+def test_the_first_ranker_becomes_champion_and_the_same_snapshot_gives_the_same(lake: Lake, tmp_path: Path):
+    first = run(lake, tmp_path)
+    assert first.verdict.passed, first.verdict.summary
+    assert first.promoted
+    assert first.champion is not None
+    assert first.champion.version == first.version
+    again = run(lake, tmp_path)
+    assert (again.version, again.promoted) == (first.version, False)
+    manifest = Registry(tmp_path).manifest("ranker", str(first.version))
+    assert manifest.origin.data.snapshot == lake.snapshot
+    assert manifest.origin.parents == ("judge",)
+    assert manifest.metrics["passed"] is True
+    assert Ranker.load(first.champion.folder).card.features
+
+
+def test_a_dry_run_changes_nothing(lake: Lake, tmp_path: Path):
+    done = run(lake, tmp_path / "registry", dry_run=True)
+    assert done.verdict.passed
+    assert (done.version, done.champion, done.promoted) == (None, None, False)
+    assert not (tmp_path / "registry").exists()
+
+
+def test_a_worse_challenger_is_kept_but_not_promoted(lake: Lake, tmp_path: Path):
+    champion = run(lake, tmp_path).champion
+    assert champion is not None
+    strict = SETTINGS.model_copy(update={"gate": GATE.model_copy(update={"content_margin": 0.0})})
+
+    def worst_first(features: Any, labels: Any, queries: Any) -> Ranker:
+        return fit_ranker(features, 1.0 - labels, queries, HOW)
+
+    done = retrain(lake, Registry(tmp_path), strict, SCALE, train=worst_first)
+    assert not done.verdict.passed
+    assert CONTENT in done.verdict.summary
+    assert not done.promoted
+    now = Registry(tmp_path).champion("ranker")
+    assert now is not None
+    assert now.version == champion.version
+    assert done.version in Registry(tmp_path).names("ranker")
+
+
+def test_labels_that_have_drifted_are_refused(lake: Lake, tmp_path: Path):
+    champion = run(lake, tmp_path).champion
+    registry = Registry(tmp_path)
+    assert champion is not None
+    path = champion.folder / "manifest.json"
+    manifest = registry.manifest("ranker", champion.version)
+    drifted = manifest.model_copy(update={"metrics": {**manifest.metrics, "labels": [1000.0, 1.0, 1.0]}})
+    path.write_text(drifted.model_dump_json())
+    done = run(lake, tmp_path, SETTINGS.model_copy(update={"seed": 2}))
+    assert not done.verdict.passed
+    assert any(not check.passed and "drift" in check.name for check in done.verdict.checks)
+
+
+def test_features_end_where_labels_and_measures_begin(lake: Lake):
+    task = read_task(lake, SCALE, EngagementSettings(), window_days=7)
+    last = SIMULATION.start + timedelta(days=SIMULATION.days - 1)
+    assert task.until == last - timedelta(days=6)
+    column = task.features.names.index("pair_impressions")
+    before = lake.query("SELECT sum(impressions) FROM engagement WHERE day < ?", [task.until])[0][0]
+    assert np.expm1(task.features.values[:, column]).sum() == pytest.approx(before, rel=1e-4)
+    after = lake.query("SELECT sum(add_to_carts) FROM engagement WHERE day >= ?", [task.until])[0][0]
+    assert task.carts.sum() == after
+    assert set(task.measure(np.arange(len(task)), task.content)) == set(METRICS)
+
+
+def test_a_query_is_always_on_the_same_side():
+    queries = [f"query {n}" for n in range(200)]
+    training, held_out = split_queries(queries, 0.25)
+    assert sorted([*training, *held_out]) == list(range(200))
+    fewer, _ = split_queries(queries[:100], 0.25)
+    assert set(fewer) == {pair for pair in training if pair < 100}
+    assert 25 <= len(held_out) <= 75
+    with pytest.raises(SettingsError, match="too few"):
+        split_queries(["one"], 0.25)
+
+
+def test_a_label_that_there_is_not_is_refused_by_name():
+    with pytest.raises(SettingsError, match="combined_strict"):
+        ranking_label("best")
+
+
+def test_labels_of_another_scale_are_left_out_and_said_so(lake: Lake):
+    with pytest.raises(SettingsError, match="no label is of the scale"):
+        read_task(lake, LabelScale(levels=("bad", "good")), EngagementSettings(), window_days=7)
+
+
+def test_a_snapshot_without_engagement_is_refused(tmp_path: Path):
+    with Lake(lake_settings(tmp_path)) as empty, pytest.raises(SettingsError, match="no engagement"):
+        read_task(empty, SCALE, EngagementSettings(), window_days=7)
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from labelstream.schemas.settings import LakeSettings
+from labelstream.streaming.lake import Lake
+import test_retraining as t
+with Lake(LakeSettings.model_validate_json(sys.argv[1]), read_only=True) as lake:
+    print("begun", flush=True)
+    for seed in range(1000):
+        t.run(lake, Path(sys.argv[2]), t.SETTINGS.model_copy(update={"seed": seed}))
+        print("round", flush=True)
+"""
+
+
+def test_a_run_that_is_killed_leaves_a_whole_champion(lake: Lake, tmp_path: Path):
+    settings = lake._settings.model_dump_json()
+    for rounds in (0, 1):
+        command = [sys.executable, "-c", KILLED, settings, str(tmp_path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent) as child:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "begun\n"
+            for _ in range(rounds):
+                assert child.stdout.readline() == "round\n"
+            child.send_signal(signal.SIGKILL)
+        champion = Registry(tmp_path).champion("ranker")
+        if champion is not None:
+            assert Registry(tmp_path).verify("ranker", champion.version) == []
+            assert Ranker.load(champion.folder).card.rounds > 0
+    done = run(lake, tmp_path)
+    assert done.champion is not None
+    assert Ranker.load(done.champion.folder).card.rounds > 0
+
+
+def test_a_ranker_is_trained_by_command_with_an_export(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LABELSTREAM_LAKE_CATALOG", lake._settings.catalog)
+    monkeypatch.setenv("LABELSTREAM_LAKE_DATA_PATH", lake._settings.data_path)
+    command = ["train", "ranker", "--out", str(tmp_path / "ranker"), "--ltr", str(tmp_path / "ltr.json")]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert "cross_encoder_score" in done.output
+    assert Ranker.load(tmp_path / "ranker").card.rounds > 0
+    assert json.loads((tmp_path / "ltr.json").read_text())
+    again = CliRunner().invoke(app, command)
+    assert isinstance(again.exception, SettingsError)
+
+
+def test_retraining_by_command(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LABELSTREAM_LAKE_CATALOG", lake._settings.catalog)
+    monkeypatch.setenv("LABELSTREAM_LAKE_DATA_PATH", lake._settings.data_path)
+    done = CliRunner().invoke(app, ["retrain", "--registry", str(tmp_path / "registry")])
+    assert done.exit_code == REFUSED  # the default gate wants thirty held-out queries, and there are ten
+    assert "queries" in done.output
+    assert Registry(tmp_path / "registry").champion("ranker") is None
+    assert len(Registry(tmp_path / "registry").names("ranker")) == 1
+
+
+def test_a_ranker_is_measured_by_command(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    champion = run(lake, tmp_path / "registry").champion
+    assert champion is not None
+    judgments, catalogue = write_chorus(tmp_path, demo_judged(queries=8, per_query=9, seed=5))
+    command = ["evaluate", "--judgments", str(judgments), "--catalogue", str(catalogue), "--out", str(tmp_path / "out")]
+    monkeypatch.setenv("LABELSTREAM_LAKE_CATALOG", lake._settings.catalog)
+    monkeypatch.setenv("LABELSTREAM_LAKE_DATA_PATH", lake._settings.data_path)
+    done = CliRunner().invoke(app, [*command, "--ranker", str(champion.folder)])
+    assert done.exit_code == 0, done.output
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["labels"] is None
+    assert 0 < metrics["ranking"]["ndcg_linear@10"]["value"] <= 1
+    neither = CliRunner().invoke(app, command)
+    assert isinstance(neither.exception, SettingsError)

@@ -1,0 +1,208 @@
+"""The promotion gate: a challenger replaces the champion only if it is shown to be no worse.
+
+"No worse" is a non-inferiority test: the lower confidence bound of the mean difference over the same queries must not
+lie below minus a margin. It is not enough that no difference was found, because few queries find none either; so a
+small set of held-out queries makes the gate stricter, not laxer. All checks must pass, hence each may use the whole
+error rate (an intersection-union test, Berger 1982).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from labelstream.schemas.drift import MOVED, population_stability_index
+from labelstream.schemas.scale import Floats
+from labelstream.training.intervals import paired_difference
+
+CONTENT, ENGAGEMENT = "content NDCG@10", "engagement ATC@40"
+METRICS = (CONTENT, ENGAGEMENT)
+
+
+class GateSettings(BaseModel):
+    """What a challenger must show before it replaces the champion."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    content_margin: float = Field(
+        default=0.01, ge=0, le=1, description=f"How much mean {CONTENT} a challenger may lose at most."
+    )
+    engagement_margin: float = Field(
+        default=0.01, ge=0, le=1, description=f"How much mean {ENGAGEMENT} a challenger may lose at most."
+    )
+    content_minimum: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description=f"Mean {CONTENT} that every challenger must reach; set it above that of a random order.",
+    )
+    engagement_minimum: float = Field(
+        default=0.0, ge=0, le=1, description=f"Mean {ENGAGEMENT} that every challenger must reach."
+    )
+    confidence: float = Field(
+        default=0.95, gt=0.5, lt=1, description="One-sided confidence that no more than the margin is lost."
+    )
+    resamples: int = Field(default=2000, ge=100, le=1_000_000, description="Bootstrap draws of the queries.")
+    seed: int = Field(default=1, ge=0, description="Of the bootstrap draws.")
+    minimum_queries: int = Field(default=30, ge=2, description="Held-out queries on which each metric is defined.")
+    minimum_pairs: int = Field(default=300, ge=1, description="Labelled pairs that a challenger is trained on.")
+    maximum_drift: float = Field(
+        default=MOVED,
+        gt=0,
+        description="PSI of the labels' mix against the calibration set; 0.25 is the usual border of having moved.",
+    )
+
+    def margin(self, metric: str) -> float:
+        """How much of a metric a challenger may lose."""
+        return self.content_margin if metric == CONTENT else self.engagement_margin
+
+    def minimum(self, metric: str) -> float:
+        """The mean of a metric that every challenger must reach."""
+        return self.content_minimum if metric == CONTENT else self.engagement_minimum
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What the gate judges by.
+
+    Attributes:
+        challenger: Of both ``METRICS``, one value a held-out query, NaN where the truth defines none; shape (queries,).
+        champion: The same queries in the same order; None where there is no champion yet.
+        labelled_pairs: How many the challenger was trained on.
+        labels: Labels of each level that it was trained on; shape (levels,).
+        calibration: Labels of each level in the calibration set; None where the labeller has none.
+    """
+
+    challenger: Mapping[str, Floats]
+    champion: Mapping[str, Floats] | None
+    labelled_pairs: int
+    labels: Floats
+    calibration: Floats | None
+
+
+class Check(NamedTuple):
+    """One thing that is asked of a challenger.
+
+    Attributes:
+        name: What.
+        passed: Whether it is met.
+        observed: What was found; None where it cannot be computed.
+        limit: What it is compared with.
+        detail: The comparison in words.
+    """
+
+    name: str
+    passed: bool
+    observed: float | None
+    limit: float
+    detail: str
+
+
+class Verdict(NamedTuple):
+    """What the gate says.
+
+    Attributes:
+        passed: Whether every check is.
+        checks: All of them, also when one has failed.
+    """
+
+    passed: bool
+    checks: list[Check]
+
+    @property
+    def summary(self) -> str:
+        """One line: the failed checks, or all of them where none has."""
+        told = [check for check in self.checks if self.passed or not check.passed]
+        return "; ".join(f"{check.name}: {check.detail}" for check in told)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The verdict as JSON, for a manifest or a report."""
+        return {"passed": self.passed, "checks": [check._asdict() for check in self.checks]}
+
+
+def judge(evidence: Evidence, settings: GateSettings) -> Verdict:
+    """Decide whether a challenger may become champion.
+
+    Raises:
+        ValueError: The evidence does not fit together: a metric is missing or infinite, or the two were not measured
+            on the same queries.
+    """
+    _require_aligned(evidence)
+    checks = list(_checks(evidence, settings))
+    return Verdict(all(check.passed for check in checks), checks)
+
+
+def _checks(evidence: Evidence, settings: GateSettings) -> Iterator[Check]:
+    yield _enough("labelled pairs", evidence.labelled_pairs, settings.minimum_pairs)
+    for metric in METRICS:
+        values = evidence.challenger[metric]
+        yield _enough(f"queries with {metric}", int((~np.isnan(values)).sum()), settings.minimum_queries)
+    yield _labels_have_not_drifted(evidence, settings.maximum_drift)
+    for metric in METRICS:
+        # Also where there is a champion: many steps down, each within the margin, are a long way down.
+        yield _good_enough(metric, evidence.challenger[metric], settings.minimum(metric))
+    if evidence.champion is not None:
+        for metric in METRICS:
+            yield _no_worse(metric, evidence.challenger[metric], evidence.champion[metric], settings)
+
+
+def _enough(name: str, found: int, wanted: int) -> Check:
+    return Check(f"enough {name}", found >= wanted, found, wanted, f"{found} of at least {wanted}")
+
+
+def _labels_have_not_drifted(evidence: Evidence, limit: float) -> Check:
+    name = "label drift"
+    if evidence.calibration is None:
+        return Check(name, True, None, limit, "not checked: there is no calibration set")
+    moved = population_stability_index(evidence.calibration, evidence.labels)
+    return Check(name, moved <= limit, moved, limit, f"PSI {moved:.3f}, at most {limit:g}")
+
+
+def _good_enough(metric: str, values: Floats, minimum: float) -> Check:
+    name, known = f"{metric} is high enough", values[~np.isnan(values)]
+    if not known.size:
+        return Check(name, False, None, minimum, "no query defines it")
+    mean = float(known.mean())
+    return Check(name, mean >= minimum, mean, minimum, f"mean {mean:.4f}, at least {minimum:g}")
+
+
+def _no_worse(metric: str, challenger: Floats, champion: Floats, settings: GateSettings) -> Check:
+    name, margin = f"{metric} is no worse", settings.margin(metric)
+    if np.isnan(challenger).all():
+        return Check(name, False, None, -margin, "no query defines it")
+    found = paired_difference(
+        champion,
+        challenger,
+        margin=margin,
+        resamples=settings.resamples,
+        seed=settings.seed,
+        confidence=2 * settings.confidence - 1,  # both tails of this interval are as large as our one
+    )
+    if math.isnan(found.low):
+        return Check(name, False, None, -margin, "one query says nothing of others")
+    detail = f"difference {found.difference:+.4f}, at least {found.low:+.4f} at {settings.confidence:.0%} confidence"
+    return Check(name, found.low >= -margin, found.low, -margin, f"{detail}; {-margin:+g} is allowed")
+
+
+def _require_aligned(evidence: Evidence) -> None:
+    for metric in METRICS:
+        for system, values in (("challenger", evidence.challenger), ("champion", evidence.champion)):
+            if values is not None and metric not in values:
+                raise ValueError(f"{system} has no {metric}")
+            if values is not None and np.isinf(values[metric]).any():
+                raise ValueError(f"{metric} of the {system} is infinite")
+        if evidence.champion is not None:
+            _require_same_queries(metric, evidence.challenger[metric], evidence.champion[metric])
+
+
+def _require_same_queries(metric: str, challenger: Floats, champion: Floats) -> None:
+    if challenger.shape != champion.shape:
+        raise ValueError(f"{metric}: {len(challenger)} queries of the challenger, {len(champion)} of the champion")
+    # Whether a query defines a metric lies in its judgements. A system cannot get rid of a query by having no value.
+    if (np.isnan(challenger) != np.isnan(champion)).any():
+        raise ValueError(f"{metric}: some queries have a value of the challenger or of the champion only")
