@@ -12,13 +12,20 @@ from labelstream import __version__
 from labelstream.commands import (
     compact,
     demo,
+    evaluate,
+    experiment,
     import_products,
     kafka_broker,
+    registry,
     replay,
+    report,
+    retrain,
     run,
     settings_table,
+    simulate,
     sql,
     status,
+    train,
 )
 from labelstream.console import err, set_up_logging
 from labelstream.printable import printable
@@ -40,14 +47,21 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "kafka": kafka_broker.kafka,
     "import": import_products.import_products,
     "replay": replay.replay,
+    "simulate": simulate.simulate,
     "run": run.run,
     "status": status.status,
     "sql": sql.sql,
+    "evaluate": evaluate.evaluate,
+    "experiment": experiment.experiment,
+    "report": report.report,
+    "retrain": retrain.retrain,
     "compact": compact.compact,
     "settings": settings_table.settings,
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)
+app.add_typer(train.app, name="train")
+app.add_typer(registry.models, name="models")
 
 
 @app.callback()

@@ -12,10 +12,12 @@ ROOT = Path(__file__).resolve().parent.parent
 BELOW = {
     "schemas": set[str](),
     "streaming": {"schemas"},
-    "training": {"schemas"},
+    "training": {"schemas", "streaming"},
     "actors": {"schemas", "streaming", "training"},
     "labelstream": {"schemas", "streaming", "training", "actors"},
 }
+# Of the stream, training sees what reads: the lake, files of products, and the meaning of both.
+READ_SIDE = {"ducklake", "importers", "lake", "lines", "views"}
 LONGEST_FILE = 300
 # In pieces, because this file is searched too.
 LEAKS = {
@@ -89,6 +91,16 @@ def test_imports_point_down(folder: str) -> None:
         if name != "labelstream"
     ]
     assert wrong == []
+
+
+def test_training_only_reads_from_the_stream() -> None:
+    used = {
+        name.split(".")[2]
+        for path in sources("training")
+        for name in imported(ast.parse(path.read_bytes()))
+        if name.startswith("labelstream.streaming.")
+    }
+    assert used <= READ_SIDE
 
 
 @pytest.mark.parametrize("path", SOURCES)
