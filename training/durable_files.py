@@ -62,6 +62,12 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def sync_tree(folder: Path) -> None:
+    """Put everything in a folder on the disk, and the folder last."""
+    for path in (*folder.rglob("*"), folder):
+        sync(path)
+
+
 def write_new(path: Path, content: str) -> None:
     """Write a file that is not there yet, and put it on the disk."""
     with path.open("x", encoding="utf-8") as file:
@@ -111,8 +117,7 @@ def publish(folder: Path, target: Path) -> None:
     Raises:
         TransientError: The folder has been swept away before.
     """
-    for path in (*folder.rglob("*"), folder):
-        sync(path)
+    sync_tree(folder)
     try:
         folder.rename(target)
     except FileNotFoundError as error:

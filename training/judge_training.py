@@ -21,7 +21,7 @@ from labelstream.schemas.model_card import ModelCard, make_readable, write_card
 from labelstream.schemas.product import Product
 from labelstream.schemas.scale import LabelScale, label_distribution
 from labelstream.training.calibration import fit_temperature
-from labelstream.training.durable_files import sync
+from labelstream.training.durable_files import sync, sync_tree
 from labelstream.training.evaluation import evaluate
 from labelstream.training.examples import JudgedExamples, judged_examples, weak_examples
 from labelstream.training.fine_tuning import FineTuneSettings, fine_tune, label_logits
@@ -182,7 +182,6 @@ def _publish(trainable: TrainableJudge, card: ModelCard, whole: Path, out: Path,
     save_judge(trainable, whole, merge=merge)
     write_card(whole, card)
     make_readable(whole)
-    for path in (*whole.rglob("*"), whole):
-        sync(path)
+    sync_tree(whole)
     whole.rename(out)
     sync(out.parent)
