@@ -18,7 +18,7 @@ check: $(VENV)/.development
 	$(VENV)/bin/mypy
 
 unit: $(VENV)/.development
-	$(VENV)/bin/pytest -m "not slow"
+	$(VENV)/bin/pytest -m "not slow" --numprocesses 2 --dist loadfile
 
 slow: $(VENV)/.development
 	$(VENV)/bin/pytest -m slow

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+from ray.exceptions import RayError, RayTaskError
 
+from labelstream.actors.cluster import answer, answer_patiently, as_our_error, start_actor, start_ray
 from labelstream.actors.ingest import IngestActor, ingest_options
-from labelstream.actors.labeller import Labeller, labeller_options
+from labelstream.actors.model_pool import MODEL_LOAD_S, ModelPool
 from labelstream.actors.remote import first_line
 from labelstream.actors.writer import LakeStatus, Writer, writer_options
-from labelstream.schemas.errors import LabelstreamError, ModelUnavailable, ModelUnusable, TransientError
+from labelstream.schemas.errors import TransientError
 from labelstream.schemas.judgements import JudgeDescription
 from labelstream.schemas.settings import Settings
 from labelstream.streaming.ingest import IngestReport
@@ -27,7 +25,6 @@ from labelstream.streaming.retry import Endurance
 
 logger = logging.getLogger(__name__)
 
-MODEL_LOAD_S = 1800.0
 ASK_S = 10.0
 
 
@@ -51,20 +48,23 @@ class Progress:
 class Application:
     """Starts the actors in order and looks after them; use as a context manager.
 
+    Where Ray does not run yet in this process, it is joined or started, and left in the end.
+
     Args:
         settings: All settings.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._labellers: list[Any] = []
-        self._cross_encoders: list[Any] = []
+        self._pool: ModelPool | None = None
+        self._writer: Any = None
         self._ingests: list[Any] = []
         self._runs: dict[Any, int] = {}
         self._heard: dict[int, float] = {}
         self._restarts = 0
         self._unreachable = Endurance(settings.stream.give_up_s)
         self._closing = ExitStack()
+        self._leaves_ray = False
         self.description: JudgeDescription | None = None
         self.cross_encoder_version = ""
 
@@ -75,7 +75,9 @@ class Application:
         self._end_offsets = self._closing.enter_context(ends)
         try:
             self._end_offsets()
-            start_ray(self._settings)
+            if not ray.is_initialized():
+                start_ray(self._settings)
+                self._leaves_ray = True
             self._start_actors()
         except BaseException:
             self._shut_down()
@@ -87,45 +89,25 @@ class Application:
 
     def _start_actors(self) -> None:
         settings = self._settings
-        self._writer = ray.remote(Writer).options(**writer_options(settings)).remote(settings)
-        self._labellers = [
-            ray.remote(Labeller).options(**labeller_options(settings, i)).remote(settings)
-            for i in range(settings.labeller.replicas)
-        ]
-        if settings.encoder.enabled:
-            from labelstream.actors.cross_encoder import CrossEncoderActor, cross_encoder_options
-
-            self._cross_encoders = [
-                ray.remote(CrossEncoderActor).options(**cross_encoder_options(settings, i)).remote(settings)
-                for i in range(settings.encoder.replicas)
-            ]
-        self._patiently(self._writer.status.remote, "writer")
-        self.description = self._same_version(self._labellers, "labeller")
-        if self._cross_encoders:
-            self.cross_encoder_version = self._same_version(self._cross_encoders, "cross-encoder").version
+        self._writer = start_actor(Writer, writer_options(settings), settings)
+        self._pool = ModelPool(settings)
+        answer_patiently(self._writer.status.remote, "writer", MODEL_LOAD_S, settings.stream.give_up_s)
+        self.description = self._pool.judge()
+        self.cross_encoder_version = self._pool.cross_encoder_version()
         count = settings.stream.replicas
         self._ingests = [self._start_ingest(index, count) for index in range(count)]
         for index, ingest in enumerate(self._ingests):
             self._runs[ingest.run.remote()] = index
 
     def _start_ingest(self, index: int, count: int) -> Any:
-        actor = ray.remote(IngestActor).options(**ingest_options(self._settings, index))
-        return actor.remote(self._settings, (index, count), self.description, self.cross_encoder_version)
+        arguments = self._settings, (index, count), self.description, self.cross_encoder_version
+        return start_actor(IngestActor, ingest_options(self._settings, index), *arguments)
 
-    def _same_version(self, replicas: list[Any], name: str) -> Any:
-        descriptions = [self._patiently(replica.describe.remote, name) for replica in replicas]
-        if len(set(descriptions)) != 1:
-            raise ModelUnusable(f"the {name} replicas hold different models; give all nodes the same folder")
-        return descriptions[0]
-
-    def _patiently(self, ask: Callable[[], Any], name: str) -> Any:
-        """Ask an actor that may be killed and restarted while it starts."""
-        transient = retry_if_exception_type(TransientError)
-        stop = stop_after_delay(self._settings.stream.give_up_s)
-        for attempt in Retrying(retry=transient, stop=stop, wait=wait_fixed(0.5), reraise=True):
-            with attempt:
-                return answer(ask(), name, MODEL_LOAD_S)
-        raise AssertionError("unreachable: the last attempt raises")
+    @property
+    def pool(self) -> ModelPool:
+        """The models; there once the application has started."""
+        assert self._pool is not None
+        return self._pool
 
     def look(self) -> Progress:
         """Watch over the actors once, and say how things are.
@@ -174,7 +156,7 @@ class Application:
         try:
             ray.get(run)
         except RayTaskError as error:
-            raise _cause(error) from error
+            raise as_our_error(error, "ingest") from error
         except RayError as error:
             logger.warning("ingest %d died (%s) and is started again", index, first_line(error))
             time.sleep(0.2)  # Ray needs a moment to restart the process; do not spin on one that cannot start
@@ -197,8 +179,8 @@ class Application:
 
     def _lake(self) -> LakeStatus | None:
         try:
-            status: LakeStatus = ray.get(self._writer.status.remote(), timeout=ASK_S)
-        except (RayActorError, ray.exceptions.GetTimeoutError, TransientError):
+            status: LakeStatus = answer(self._writer.status.remote(), "writer", ASK_S)
+        except TransientError:
             return None
         return status
 
@@ -214,58 +196,15 @@ class Application:
 
     def _shut_down(self) -> None:
         self._closing.close()
-        if self._settings.ray.address is None:
+        if self._leaves_ray and self._settings.ray.address is None:
             ray.shutdown()
             return
-        for actor in [*self._ingests, *self._cross_encoders, *self._labellers, self._writer]:
-            ray.kill(actor)
-
-
-def start_ray(settings: Settings) -> None:
-    """Join the cluster of the settings, or start one on this machine (loopback only)."""
-    options: dict[str, Any] = {"namespace": settings.ray.namespace, "log_to_driver": settings.ray.log_to_driver}
-    if settings.ray.address is None:
-        # Ray would start the actors at nice 15, behind whatever else the machine does.
-        os.environ.setdefault("RAY_worker_niceness", "0")
-        # glibc gives every thread an arena of its own, and each keeps what it once had.
-        os.environ.setdefault("MALLOC_ARENA_MAX", "2")
-        options |= {
-            "include_dashboard": False,
-            "object_store_memory": settings.ray.object_store_bytes,
-            "num_cpus": max(1, int(settings.labeller.replicas * settings.labeller.cpus)),
-            "_node_ip_address": "127.0.0.1",
-        }
-    ray.init(address=settings.ray.address, logging_level="error", **options)
-
-
-def answer(reference: Any, name: str, timeout_s: float) -> Any:
-    """Wait for an actor's answer.
-
-    Raises:
-        LabelstreamError: What the actor raised; ``ModelUnusable`` where it could not even start;
-            ``ModelUnavailable`` where it is dead or silent.
-    """
-    try:
-        return ray.get(reference, timeout=timeout_s)
-    except RayTaskError as error:
-        raise _cause(error) from error
-    except RayActorError as error:
-        if error.actor_init_failed:
-            raise ModelUnusable(f"{name}: {_last_line(error)}") from error
-        raise ModelUnavailable(f"{name}: {first_line(error)}") from error
-    except RayError as error:
-        raise ModelUnavailable(f"{name}: {first_line(error)}") from error
-
-
-def _cause(error: RayTaskError) -> BaseException:
-    cause = error.cause
-    return cause if isinstance(cause, LabelstreamError) else error
-
-
-def _last_line(error: BaseException) -> str:
-    """Where an actor died in its constructor, Ray's message ends with the constructor's own error."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__
+        started = [*self._ingests, *(self._pool.actors if self._pool else ()), self._writer]
+        for actor in started:
+            if actor is not None:
+                ray.kill(actor)
+        if self._leaves_ray:
+            ray.shutdown()
 
 
 def _given_back(run: Any) -> int:

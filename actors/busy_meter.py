@@ -17,12 +17,14 @@ class WorkReport:
         pairs: Pairs answered, errors included.
         errors: Pairs that could not be judged.
         busy_s: Seconds in which at least one batch was being worked on.
+        started_at: Unix time of its start; another one after a restart.
     """
 
     batches: int
     pairs: int
     errors: int
     busy_s: float
+    started_at: float = 0.0
 
     @property
     def pairs_per_second(self) -> float:
@@ -41,6 +43,7 @@ class BusyMeter:
         self._clock = clock
         self._batches = self._pairs = self._errors = self._under_way = 0
         self._busy_s = self._since = 0.0
+        self._started_at = time.time()
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -64,4 +67,4 @@ class BusyMeter:
     def report(self) -> WorkReport:
         """The sums so far, with the time of batches that are under way."""
         running = self._clock() - self._since if self._under_way else 0.0
-        return WorkReport(self._batches, self._pairs, self._errors, self._busy_s + running)
+        return WorkReport(self._batches, self._pairs, self._errors, self._busy_s + running, self._started_at)

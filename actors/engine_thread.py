@@ -6,6 +6,7 @@ import heapq
 import itertools
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -19,6 +20,11 @@ from labelstream.schemas.scale import Floats
 Answer = TypeVar("Answer")
 
 _log = logging.getLogger(__name__)
+
+# Batches of this priority and above can wait: the stream's. Below it somebody waits for the answer.
+PATIENT = 0
+# How long after an urgent batch the next one is expected.
+URGENT_FOR_S = 1.0
 
 
 class Engine(Protocol):
@@ -57,8 +63,13 @@ class _Batch(Generic[Answer]):
         except Exception as error:  # an answer that cannot be read must not stop the other batches
             self.future.set_exception(error)
 
+    @property
+    def is_patient(self) -> bool:
+        return self.priority >= PATIENT
+
     def fail(self, error: Exception) -> None:
-        if self.future.set_running_or_notify_cancel():
+        # One that was answered in the last step may still stand among those that wait.
+        if not self.future.done() and self.future.set_running_or_notify_cancel():
             self.future.set_exception(error)
 
 
@@ -66,13 +77,15 @@ class EngineThread:
     """Owns an engine and answers batches of prompts.
 
     A batch never waits for the batch before it to end: the engine is topped up before every step, urgent
-    batches (lower ``priority``) first.
+    batches (lower ``priority``) first. An urgent prompt has to wait for the step under way and shares the next one;
+    so while urgent batches come in, few patient prompts are let in, and the steps are short.
 
     Args:
         load: Makes the engine; runs in the thread, because OpenMP's thread team belongs to the thread that
             computes.
         levels: Number of log-probabilities of one answer.
         limit: Prompts inside the engine at most; the rest waits here, where urgent ones can overtake.
+        patient_limit: The same for patient prompts while urgent ones come in; None for no difference.
         on_failure: Called in the thread after an engine has failed and every waiting future knows.
 
     Raises:
@@ -85,9 +98,13 @@ class EngineThread:
         *,
         levels: int,
         limit: int,
+        patient_limit: int | None = None,
         on_failure: Callable[[Exception], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._levels, self._limit, self._on_failure = levels, limit, on_failure
+        self._patient_limit = limit if patient_limit is None else patient_limit
+        self._clock, self._urgent_until, self._patient_inside = clock, -float("inf"), 0
         self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._waiting: list[_Batch[Any]] = []  # heap: most urgent batch first
@@ -123,6 +140,8 @@ class EngineThread:
             if self._closed is not None:
                 batch.fail(self._closed)
             elif prompts:
+                if not batch.is_patient:
+                    self._urgent_until = self._clock() + URGENT_FOR_S
                 heapq.heappush(self._waiting, batch)
                 self._changed.notify()
             else:
@@ -166,12 +185,16 @@ class EngineThread:
         while len(self._inside) < self._limit:
             with self._changed:
                 batch = self._most_urgent()
-            if batch is None:
+            if batch is None or (batch.is_patient and self._is_crowded()):
                 return
             request = next(self._numbers)
             self._inside[request] = (batch, batch.fed)
+            self._patient_inside += batch.is_patient
             engine.add(request, batch.prompts[batch.fed], batch.priority)
             batch.fed += 1
+
+    def _is_crowded(self) -> bool:
+        return self._patient_inside >= self._patient_limit and self._clock() < self._urgent_until
 
     def _most_urgent(self) -> _Batch[Any] | None:
         while self._waiting:
@@ -184,6 +207,7 @@ class EngineThread:
     def _collect(self, finished: Iterable[tuple[int, Sequence[float]]]) -> None:
         for request, log_probabilities in finished:
             batch, row = self._inside.pop(request)
+            self._patient_inside -= batch.is_patient
             batch.answers[row] = log_probabilities
             batch.answered += 1
             if batch.answered == len(batch.prompts):
@@ -197,6 +221,7 @@ class EngineThread:
             unanswered |= {batch.number: batch for batch in self._waiting}
             self._waiting.clear()
             self._inside.clear()
+            self._patient_inside = 0
         for batch in unanswered.values():
             assert self._closed is not None
             batch.fail(self._closed)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import ray
 
@@ -11,13 +13,16 @@ from labelstream.actors.remote import RemoteJudge, RemoteScorer, RemoteWriter, R
 from labelstream.schemas.judgements import JudgeDescription
 from labelstream.schemas.settings import Settings
 from labelstream.streaming.flight import Services
+from labelstream.streaming.follower import StoreFollower
 from labelstream.streaming.ingest import Ingest, IngestReport
 from labelstream.streaming.kafka_client import make_consumer, make_producer
 from labelstream.streaming.local_store import LocalStore
 from labelstream.streaming.outputs import Publisher
-from labelstream.streaming.retry import Patience
+from labelstream.streaming.retry import Patience, patiently
 
 PUBLISH_TIMEOUT_S = 120.0
+
+Client = TypeVar("Client")
 
 
 class IngestActor:
@@ -54,16 +59,33 @@ class IngestActor:
             LabelstreamError: What cannot be mended here.
         """
         settings = self._settings
-        publisher = Publisher(settings.kafka, make_producer(settings.kafka))
+        publisher = Publisher(settings.kafka, self._patiently(lambda: make_producer(settings.kafka)))
         try:
-            consumer = make_consumer(settings.kafka, group=settings.kafka.assignment == "group")
+            grouped = settings.kafka.assignment == "group"
+            consumer = self._patiently(lambda: make_consumer(settings.kafka, group=grouped))
             with LocalStore(settings.store.path, settings.store.max_bytes) as store:
-                self._ingest = Ingest(settings, consumer, store, self._services(publisher), self._replica)
-                if self._stopping.is_set():
-                    self._ingest.stop()
-                return self._ingest.run()
+                ingest = Ingest(settings, consumer, store, self._services(publisher), self._replica)
+                with StoreFollower(settings, store, on_error=ingest.stop) as follower:
+                    self._wait_for_the_store(follower)
+                    self._ingest = ingest
+                    if self._stopping.is_set():
+                        ingest.stop()
+                    given_back = ingest.run()
+                    follower.check()
+                    return given_back
         finally:
             publisher.close()
+
+    def _patiently(self, connect: Callable[[], Client]) -> Client:
+        """A broker that is away just when a replica is started again costs no more than one that goes away later."""
+        return patiently(connect, self._settings.stream.give_up_s, self._stopping)
+
+    def _wait_for_the_store(self, follower: StoreFollower) -> None:
+        """With an empty store every event would have to wait for its product; like the gate, this is no guarantee."""
+        until = time.monotonic() + self._settings.stream.catalogue_first_s
+        while time.monotonic() < until and not self._stopping.is_set():
+            if follower.has_begun.wait(0.1):
+                return
 
     def report(self) -> IngestReport | None:
         """What it is doing; None before it has begun."""
@@ -103,5 +125,6 @@ class IngestActor:
 
 
 def ingest_options(settings: Settings, replica: int) -> dict[str, Any]:
-    """Ray's options for one ``IngestActor``."""
-    return actor_options(settings, f"ingest-{replica}", max_concurrency=4)
+    """Ray's options for one ``IngestActor``: on a cluster, replicas go to different machines as far as there are."""
+    placement = {} if settings.ray.address is None else {"scheduling_strategy": "SPREAD"}
+    return actor_options(settings, f"ingest-{replica}", max_concurrency=4, **placement)

@@ -57,6 +57,7 @@ class LabelEngine:
             kind.load,
             levels=len(settings.scale.levels),
             limit=_FILLS * settings.labeller.max_sequences,
+            patient_limit=settings.labeller.patient_sequences,
             on_failure=on_failure,
         )
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelstream.actors.judge_kind import check_levels
-from labelstream.actors.threads import compute_threads
+from labelstream.actors.threads import compute_threads, processor_dtype
 from labelstream.schemas.errors import ModelUnusable
 from labelstream.schemas.model_card import ModelCard, read_card
 from labelstream.schemas.model_folder import fingerprint, model_folder, packaged_encoder, read_json
@@ -219,10 +219,9 @@ def _load(kind: Kind, folder: Path, settings: EncoderSettings) -> Any:
 
 
 def _dtype(device: str) -> str:
-    """bfloat16 where the hardware multiplies it (twice as quick there), float32 where it would be emulated."""
+    """bfloat16 where the hardware multiplies it, else float32."""
     import torch
 
     if device == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    capabilities = torch.cpu.get_capabilities()
-    return "bfloat16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "float32"
+    return processor_dtype()

@@ -1,4 +1,4 @@
-"""How many threads a model computes with."""
+"""What the processor gives: threads to compute with, and numbers that it is quick at."""
 
 from __future__ import annotations
 
@@ -12,3 +12,14 @@ def compute_threads(threads: int) -> int:
     from joblib import cpu_count  # type: ignore[import-untyped]  # knows of affinity and of container limits
 
     return threads or int(cpu_count())
+
+
+def processor_dtype() -> str:
+    """bfloat16 where the CPU multiplies it (twice as quick there), float32 where it would be emulated.
+
+    On a processor with AVX2 alone, emulated bfloat16 is some forty times slower than float32.
+    """
+    import torch
+
+    capabilities = torch.cpu.get_capabilities()
+    return "bfloat16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "float32"

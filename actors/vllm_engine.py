@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from labelstream.actors.threads import compute_threads
+from labelstream.actors.threads import compute_threads, processor_dtype
 from labelstream.schemas.errors import MissingDependency, ModelUnusable
 from labelstream.schemas.model_folder import read_json
 from labelstream.schemas.settings import LabellerSettings, Settings
@@ -81,7 +81,7 @@ def common_arguments(labeller: LabellerSettings, folder: Path) -> dict[str, Any]
 
 def _cpu_arguments(labeller: LabellerSettings) -> dict[str, Any]:
     return {
-        "dtype": "bfloat16" if labeller.dtype == "auto" else labeller.dtype,
+        "dtype": processor_dtype() if labeller.dtype == "auto" else labeller.dtype,
         "block_size": labeller.block_size,
         "kv_cache_memory_bytes": int(labeller.cache_gigabytes * _GIBIBYTE),
         "enforce_eager": labeller.enforce_eager is not False,

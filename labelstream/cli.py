@@ -11,9 +11,12 @@ import typer
 from labelstream import __version__
 from labelstream.commands import (
     compact,
+    cost,
     demo,
+    demo_shop,
     evaluate,
     experiment,
+    export,
     import_products,
     kafka_broker,
     registry,
@@ -21,14 +24,15 @@ from labelstream.commands import (
     report,
     retrain,
     run,
+    serve,
     settings_table,
     simulate,
     sql,
     status,
+    token,
     train,
 )
-from labelstream.console import err, set_up_logging
-from labelstream.printable import printable
+from labelstream.console import print_error, set_up_logging
 from labelstream.schemas.errors import LabelstreamError, TransientError
 
 FAILED, TRY_AGAIN = 1, 75  # 75 is EX_TEMPFAIL: a supervisor may simply start it again
@@ -44,17 +48,21 @@ app = typer.Typer(
 
 _COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo.demo,
+    "demo-shop": demo_shop.demo_shop,
     "kafka": kafka_broker.kafka,
     "import": import_products.import_products,
     "replay": replay.replay,
     "simulate": simulate.simulate,
     "run": run.run,
+    "serve": serve.serve,
     "status": status.status,
     "sql": sql.sql,
+    "export": export.export,
     "evaluate": evaluate.evaluate,
     "experiment": experiment.experiment,
     "report": report.report,
     "retrain": retrain.retrain,
+    "cost": cost.cost,
     "compact": compact.compact,
     "settings": settings_table.settings,
 }
@@ -62,6 +70,7 @@ for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)
 app.add_typer(train.app, name="train")
 app.add_typer(registry.models, name="models")
+app.add_typer(token.tokens, name="token")
 
 
 @app.callback()
@@ -86,7 +95,7 @@ def main() -> None:
     try:
         app()
     except LabelstreamError as error:
-        err.print(f"[bold red]{type(error).__name__}[/]: {printable(error)}", soft_wrap=True)
+        print_error(error)
         sys.exit(TRY_AGAIN if isinstance(error, TransientError) else FAILED)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -13,21 +15,67 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from labelstream.printable import printable
+from labelstream.schemas.settings import PREFIX
 
+LOG_FORMAT = f"{PREFIX}OBSERVABILITY_LOG_FORMAT"
+NEVER_WRAPPED = 1_000_000
 PIPED_WIDTH = 140  # a pipe has no width; rich would assume 80 columns
 
 out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 err = Console(stderr=True, highlight=False)
+messages = logging.getLogger("labelstream.command")  # what the commands tell people, where logs are JSON
 
 
 def set_up_logging(*, verbose: bool) -> None:
-    """Warnings by default, our own information with ``--verbose``."""
+    """Warnings by default, our own information with ``--verbose``.
+
+    With LABELSTREAM_OBSERVABILITY_LOG_FORMAT=json, everything on standard error is a JSON object a line.
+    """
+    # Not from the settings: a bad one must not keep us from saying so. The commands load them, and complain.
+    as_json = os.environ.get(LOG_FORMAT) == "json"
     logging.basicConfig(
-        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=err, show_path=False)], force=True
+        level=logging.WARNING, format="%(message)s", handlers=[_json_handler() if as_json else _handler()], force=True
     )
     logging.getLogger("labelstream").setLevel(logging.INFO if verbose else logging.WARNING)
+    messages.setLevel(logging.INFO)
     # kafka-python warns of every connection that it will simply open again.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    if as_json:
+        err.file, err.width = _LogLines(), NEVER_WRAPPED
+
+
+def _handler() -> logging.Handler:
+    return RichHandler(console=err, show_path=False)
+
+
+def _json_handler() -> logging.Handler:
+    from labelstream.actors.endpoint.logs import json_formatter
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(json_formatter())
+    return handler
+
+
+class _LogLines(io.StringIO):
+    """Makes a log line of every line that is printed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._begun = ""
+
+    def write(self, text: str) -> int:
+        *lines, self._begun = (self._begun + text).split("\n")
+        for line in filter(None, map(str.rstrip, lines)):
+            messages.info("%s", line)
+        return len(text)
+
+
+def print_error(error: Exception) -> None:
+    """What ended a command, on one line."""
+    if isinstance(err.file, _LogLines):
+        messages.error("%s", error, extra={"error": type(error).__name__})
+    else:
+        err.print(f"[bold red]{type(error).__name__}[/]: {printable(error)}", soft_wrap=True)
 
 
 def progress_bar() -> Progress:
@@ -41,6 +89,7 @@ def progress_bar() -> Progress:
         TextColumn("{task.fields[note]}"),
         console=err,
         transient=False,
+        disable=isinstance(err.file, _LogLines),
     )
 
 

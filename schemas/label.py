@@ -30,3 +30,4 @@ class LabelRecord(BaseModel):
     prompt_version: str
     scale_version: str
     judged_at: datetime
+    request_id: str | None = Field(default=None, description="Of the HTTP request that asked; null for the stream.")

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -21,19 +19,24 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from labelstream.schemas.endpoint_settings import EndpointSettings, ObservabilitySettings
 from labelstream.schemas.errors import SettingsError
+from labelstream.schemas.learning_settings import (
+    EngagementSettings,
+    GateSettings,
+    RankerSettings,
+    RegistrySettings,
+    RetrainSettings,
+)
 from labelstream.schemas.messages import Engagement
 from labelstream.schemas.polarization import Polarization
 from labelstream.schemas.scale import LabelScale, from_json
+from labelstream.schemas.section import Section
 
 PREFIX = "LABELSTREAM_"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-
-class KafkaSettings(_Section):
+class KafkaSettings(Section):
     """How to reach Kafka and what the topics are called."""
 
     bootstrap_servers: str = Field(default="127.0.0.1:9092", description="Comma-separated host:port list.")
@@ -77,7 +80,7 @@ class KafkaSettings(_Section):
         return self
 
 
-class LakeSettings(_Section):
+class LakeSettings(Section):
     """Where the tables live."""
 
     catalog: str = Field(
@@ -105,14 +108,14 @@ class LakeSettings(_Section):
         return catalog
 
 
-class StoreSettings(_Section):
+class StoreSettings(Section):
     """The local store (LMDB): what the lake knows, for look-ups in microseconds. Rebuilt when lost."""
 
     path: Path = Field(default=Path(".labelstream/store"), description="Folder on a local disk, one a machine.")
     max_bytes: int = Field(default=64 << 30, ge=1 << 20, description="Upper bound of the (sparse) file.")
 
 
-class EventSettings(_Section):
+class EventSettings(Section):
     """Which actions of a search log mean what."""
 
     actions: Annotated[dict[str, Engagement], BeforeValidator(from_json)] = Field(
@@ -132,7 +135,7 @@ class EventSettings(_Section):
     max_query_characters: int = Field(default=1000, ge=1, description="Longer queries go to the dead letters.")
 
 
-class PromptSettings(_Section):
+class PromptSettings(Section):
     """How a pair becomes a prompt."""
 
     max_tokens: int = Field(
@@ -141,7 +144,7 @@ class PromptSettings(_Section):
     chat_template: bool = Field(default=False, description="Wrap the prompt in the model's chat template.")
 
 
-class LabellerSettings(_Section):
+class LabellerSettings(Section):
     """The LLM that judges pairs, served by vLLM."""
 
     model: str = Field(default="", description="Folder or hub id of a causal LM or classifier; the demo makes one.")
@@ -150,9 +153,17 @@ class LabellerSettings(_Section):
     gpus: float = Field(default=0, ge=0, description="GPUs of one replica; 0 runs on the CPU.")
     cpus: float = Field(default=1, ge=0, description="CPUs that Ray sets aside for one replica.")
     threads: int = Field(default=0, ge=0, description="Compute threads on the CPU; 0 for all cores.")
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(default="auto", description="Weights' type.")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        default="auto", description="Weights' type; auto: what the processor, or on a GPU the model's files, prefer."
+    )
     max_sequences: int = Field(default=256, ge=1, description="Prompts that vLLM works on at once.")
     max_batched_tokens: int = Field(default=2048, ge=256, description="Tokens of one vLLM step.")
+    patient_sequences: int = Field(
+        default=16,
+        ge=1,
+        description="Prompts of the stream that vLLM works on at once while HTTP requests come in; fewer: quicker "
+        "answers, a slower stream.",
+    )
     block_size: int = Field(default=32, ge=8, description="Tokens of one KV cache block.")
     cache_gigabytes: float = Field(default=0.5, gt=0, description="KV cache on the CPU.")
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1, description="Share of GPU memory for vLLM.")
@@ -169,7 +180,7 @@ class LabellerSettings(_Section):
         return adapter
 
 
-class EncoderSettings(_Section):
+class EncoderSettings(Section):
     """The cross-encoder that adds a feature to every label."""
 
     enabled: bool = Field(default=True, description="Score every new pair with the cross-encoder too.")
@@ -184,7 +195,7 @@ class EncoderSettings(_Section):
     answer_timeout_s: float = Field(default=300, gt=0, description="A replica silent for longer is restarted.")
 
 
-class StreamSettings(_Section):
+class StreamSettings(Section):
     """Batches, back-pressure and patience."""
 
     replicas: int = Field(default=1, ge=1, le=1024, description="Number of Ingest actors (consumers of the group).")
@@ -203,7 +214,7 @@ class StreamSettings(_Section):
     shutdown_s: float = Field(default=30, ge=0, description="After SIGTERM, time for batches in flight to finish.")
 
 
-class RaySettings(_Section):
+class RaySettings(Section):
     """The Ray cluster to run in."""
 
     address: str | None = Field(
@@ -237,6 +248,13 @@ class Settings(BaseSettings):
     encoder: EncoderSettings = Field(default_factory=EncoderSettings)
     stream: StreamSettings = Field(default_factory=StreamSettings)
     ray: RaySettings = Field(default_factory=RaySettings)
+    registry: RegistrySettings = Field(default_factory=RegistrySettings)
+    retrain: RetrainSettings = Field(default_factory=RetrainSettings)
+    gate: GateSettings = Field(default_factory=GateSettings)
+    engagement: EngagementSettings = Field(default_factory=EngagementSettings)
+    ranker: RankerSettings = Field(default_factory=RankerSettings)
+    endpoint: EndpointSettings = Field(default_factory=EndpointSettings)
+    observability: ObservabilitySettings = Field(default_factory=ObservabilitySettings)
 
     @classmethod
     def load(cls, **sections: Any) -> Settings:

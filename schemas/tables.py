@@ -55,6 +55,7 @@ LABELS = Table(
             _required("prompt_version", pa.string()),
             _required("scale_version", pa.string()),
             _required("judged_at", UTC_MICROSECONDS),
+            pa.field("request_id", pa.string()),
         ]
     ),
     partition_by=("year(judged_at)", "month(judged_at)", "day(judged_at)"),

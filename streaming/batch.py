@@ -10,11 +10,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
-
 from labelstream.schemas.errors import BadRecord
 from labelstream.schemas.judgements import JudgeDescription, Judgements
-from labelstream.schemas.scale import Floats, expected_score
+from labelstream.schemas.scale import Floats
 from labelstream.schemas.settings import Settings
 from labelstream.schemas.tables import (
     CONSUMED,
@@ -29,6 +27,7 @@ from labelstream.schemas.tables import (
 from labelstream.streaming.classify import WAITING_TOPIC, Classifier, Observation, Sorted
 from labelstream.streaming.commit import Commit, OffsetRange, rows
 from labelstream.streaming.engagement import engagement_rows
+from labelstream.streaming.label_rows import JudgedPair, LabelRows
 from labelstream.streaming.local_store import LocalStore
 from labelstream.streaming.records import Known, Pending, RecordRange, known, waiting_record
 
@@ -75,8 +74,7 @@ class BatchBuilder:
     """
 
     def __init__(self, settings: Settings, judge: JudgeDescription, store: LocalStore) -> None:
-        self._settings = settings
-        self._judge = judge
+        self._label_rows = LabelRows(settings, judge)
         self._store = store
         self._classifier = Classifier(settings, judge.version)
 
@@ -148,7 +146,12 @@ class BatchBuilder:
         batch.failed.update((pairs[index].label_key, error) for index, error in judgements.errors.items())
         kept = self._settle(batch)
         good = [index for index in range(len(pairs)) if index not in judgements.errors]
-        labels = self._labels(pairs, good, judgements, cross_encoder_scores, cross_encoder_version)
+        labels = self._label_rows.rows(
+            [JudgedPair(pair.label_key, pair.query, pair.product.product_id, pair.product.hash) for pair in pairs],
+            judgements,
+            cross_encoder_scores=cross_encoder_scores,
+            cross_encoder_version=cross_encoder_version,
+        )
         tables = {
             LABELS.name: rows(LABELS, labels),
             ENGAGEMENT.name: rows(ENGAGEMENT, engagement_rows(kept)),
@@ -176,48 +179,6 @@ class BatchBuilder:
             batch.sorted.counts[observation.source][outcome] += 1
             kept.append(observation)
         return kept
-
-    def _labels(
-        self,
-        pairs: Sequence[Observation],
-        good: Sequence[int],
-        judgements: Judgements,
-        cross_encoder_scores: Floats | None,
-        cross_encoder_version: str | None,
-    ) -> list[dict[str, Any]]:
-        if not good:
-            return []
-        probabilities = judgements.probabilities[list(good)]
-        expected = expected_score(probabilities.astype(np.float64), self._settings.scale)
-        polarized = self._settings.polarization(expected)
-        alpha, beta = self._settings.polarization.parameters or (None, None)
-        levels, now = self._settings.scale.levels, datetime.now(UTC)
-        shared = {
-            "polarization_alpha": alpha,
-            "polarization_beta": beta,
-            "temperature": self._judge.temperature,
-            "cross_encoder_version": cross_encoder_version,
-            "model_version": self._judge.model_version,
-            "prompt_version": self._judge.prompt_version,
-            "scale_version": self._judge.scale_version,
-            "judged_at": now,
-        }
-        return [
-            {
-                "label_key": pairs[index].label_key,
-                "query": pairs[index].query,
-                "product_id": pairs[index].product.product_id,
-                "product_hash": pairs[index].product.hash,
-                "probabilities": probabilities[row].tolist(),
-                "level": levels[int(probabilities[row].argmax())],
-                "expected_score": float(expected[row]),
-                "polarized_score": float(polarized[row]),
-                "shortened": bool(judgements.shortened[index]),
-                "cross_encoder_score": None if cross_encoder_scores is None else float(cross_encoder_scores[index]),
-                **shared,
-            }
-            for row, index in enumerate(good)
-        ]
 
 
 def _batch(ranges: tuple[OffsetRange, ...], out: Sorted, in_flight: Sequence[Batch]) -> Batch:

@@ -30,7 +30,8 @@ class Commit:
         tables: Rows to append, by table name.
         deleted_products: Product ids with a tombstone.
         resolved: Rows of ``waiting`` (topic, partition, offset) that this batch takes off the list.
-        label_ranges: For each row of ``labels``, the row of ``consumed`` that counts it.
+        label_ranges: For each row of ``labels``, the row of ``consumed`` that counts it; empty for labels that
+            somebody asked for, which consume nothing.
     """
 
     batch_id: str
@@ -44,22 +45,26 @@ class Commit:
         """The same commit without some rows of ``labels``; what they counted as labelled becomes cached."""
         if not duplicates:
             return self
-        labels, consumed = self.tables[LABELS.name], self.tables[CONSUMED.name]
+        labels = self.tables[LABELS.name]
         kept = [row for row in range(labels.num_rows) if row not in duplicates]
-        counts = consumed.to_pylist()
-        for row in duplicates:
-            counts[self.label_ranges[row]]["labelled"] -= 1
-            counts[self.label_ranges[row]]["cached"] += 1
-        fresh = labels.take(pa.array(kept, pa.int64()))  # an untyped empty list would not do
-        tables = {**self.tables, LABELS.name: fresh, CONSUMED.name: rows(CONSUMED, counts)}
+        tables = {**self.tables, LABELS.name: labels.take(pa.array(kept, pa.int64()))}  # an empty list has no type
+        if self.label_ranges:
+            tables[CONSUMED.name] = self._recounted(duplicates)
         return Commit(
             self.batch_id,
             self.ranges,
             tables,
             self.deleted_products,
             self.resolved,
-            [self.label_ranges[row] for row in kept],
+            [self.label_ranges[row] for row in kept] if self.label_ranges else (),
         )
+
+    def _recounted(self, duplicates: set[int]) -> pa.Table:
+        counts = self.tables[CONSUMED.name].to_pylist()
+        for row in duplicates:
+            counts[self.label_ranges[row]]["labelled"] -= 1
+            counts[self.label_ranges[row]]["cached"] += 1
+        return rows(CONSUMED, counts)
 
 
 class Receipt(NamedTuple):

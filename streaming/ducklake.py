@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 
     from labelstream.schemas.settings import LakeSettings
 
-_BUSY = ("database is locked", "busy", "conflict", "retry", "another transaction", "could not serialize")
+_BUSY = (
+    "database is locked",
+    "busy",
+    "conflict",
+    "retry",
+    "another transaction",
+    "could not serialize",
+    "duplicate key value",
+    "lock timeout",
+)
 _UNAVAILABLE = (
     "no space left",
     "disk full",
@@ -25,6 +34,10 @@ _UNAVAILABLE = (
     "quota exceeded",
     "connection refused",
     "could not connect",
+    "unable to connect",
+    "terminating connection",
+    "the database system is",  # starting up, shutting down, in recovery
+    "too many clients",
     "server closed the connection",
     "timed out",
     "timeout was reached",

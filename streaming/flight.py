@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -83,6 +84,7 @@ class Flight:
 
     def __init__(self, batch: Batch, builder: BatchBuilder, services: Services, levels: int) -> None:
         self.batch = batch
+        self.began = time.monotonic()
         self._builder = builder
         self._services = services
         self._levels = levels

@@ -10,6 +10,7 @@ from typing import Any
 from labelstream.schemas.product import Product
 from labelstream.schemas.tables import LABELS, PRODUCTS, QUERIES
 from labelstream.streaming.commit import Commit
+from labelstream.streaming.known_label import KnownLabel
 from labelstream.streaming.lake import Lake
 from labelstream.streaming.local_store import KnownProduct, LocalStore, StoreWriter
 
@@ -18,7 +19,7 @@ logger = logging.getLogger(__name__)
 _COLUMNS = {
     PRODUCTS.name: "product_id, product_hash, title, brand, category, description, attributes, alternative_ids",
     QUERIES.name: "query_id, user_query",
-    LABELS.name: "label_key",
+    LABELS.name: ", ".join(KnownLabel._fields),
 }
 
 
@@ -32,18 +33,40 @@ def catch_up(store: LocalStore, lake: Lake) -> int:
     """
     identity, newest = lake.identity, lake.snapshot
     with store.reader() as reader:
-        position = reader.position
-    if position == (identity, newest):
-        return newest
+        if reader.position == (identity, newest):
+            return newest
     with store.writer() as writer:
+        position = writer.position  # only now nobody else on this machine can move it
+        newest = lake.snapshot
         if position is not None and position[0] == identity and lake.oldest_snapshot <= position[1] <= newest:
-            _apply_changes(writer, lake, position[1] + 1, newest)
+            if position[1] < newest:
+                _apply_changes(writer, lake, position[1] + 1, newest)
         else:
             logger.info("the local store is rebuilt from snapshot %d of the lake", newest)
             writer.clear()
             _load(writer, lake, newest)
         writer.set_position(identity, newest)
     return newest
+
+
+def follow_commit(store: LocalStore, commit: Commit, lake: str, before: int) -> bool:
+    """Put into the store what a commit has just put into the lake, as the very next snapshot.
+
+    Args:
+        store: Of this machine.
+        commit: As the lake took it.
+        lake: Its identity.
+        before: The snapshot before the commit.
+
+    Returns:
+        False if the store was somewhere else; it must catch up.
+    """
+    with store.writer() as writer:
+        if writer.position != (lake, before):
+            return False
+        apply_commit(writer, commit)
+        writer.set_position(lake, before + 1)
+    return True
 
 
 def apply_commit(writer: StoreWriter, commit: Commit) -> None:
@@ -84,7 +107,7 @@ def _puts(writer: StoreWriter) -> Mapping[str, Callable[[list[dict[str, Any]]], 
     return {
         PRODUCTS.name: lambda rows: _put_products(writer, rows),
         QUERIES.name: lambda rows: writer.put_queries((row["query_id"], row["user_query"]) for row in rows),
-        LABELS.name: lambda rows: writer.put_labels(row["label_key"] for row in rows),
+        LABELS.name: lambda rows: writer.put_labels(map(KnownLabel.of, rows)),
     }
 
 

@@ -20,11 +20,13 @@ from labelstream.streaming.batch import Batch, BatchBuilder
 from labelstream.streaming.broker_errors import broker_errors
 from labelstream.streaming.buffer import Partition, RecordBuffer
 from labelstream.streaming.catalogue_gate import CatalogueGate
+from labelstream.streaming.durations import Durations
 from labelstream.streaming.flight import Flight, Services
 from labelstream.streaming.local_store import LocalStore
 from labelstream.streaming.records import Record, moment_of
 from labelstream.streaming.resolve import Resolver
 from labelstream.streaming.retry import Endurance
+from labelstream.streaming.unfollowed import Unfollowed
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +39,12 @@ EVERYTHING = 1_000_000_000
 
 @dataclass
 class IngestReport:
-    """What one replica is doing, for the supervisor and for ``status``."""
+    """What one replica is doing, for the supervisor, ``status`` and the metrics."""
 
+    replica: int = 0
     alive_at: float = 0.0
     batches: int = 0
+    batch_seconds: Durations = field(default_factory=Durations)
     pairs: int = 0
     in_flight: int = 0
     stale_batches: int = 0
@@ -49,6 +53,7 @@ class IngestReport:
     partitions: list[Partition] = field(default_factory=list)
     resolves: bool = False
     resolved_at_snapshot: int = -1
+    store: dict[str, int] = field(default_factory=dict)
 
 
 class Ingest:
@@ -76,6 +81,7 @@ class Ingest:
         self._builder = BatchBuilder(settings, services.description, store)
         self._buffer = RecordBuffer(settings.stream.batch_records, settings.stream.linger_s)
         self._flights: deque[Flight] = deque()
+        self._unfollowed = Unfollowed(store)
         self._gate = CatalogueGate(settings, consumer, services.writer)
         self._resolver = Resolver(settings, services.writer, self._builder)
         self._assignment = Assignment(
@@ -84,7 +90,8 @@ class Ingest:
         self._broker = Endurance(settings.stream.give_up_s)
         self._stopping = threading.Event()
         self._deadline = float("inf")
-        self._report = IngestReport()
+        self._store = store
+        self._report = IngestReport(replica=replica[0])
 
     @property
     def report(self) -> IngestReport:
@@ -126,7 +133,7 @@ class Ingest:
         for partition, offset in self._assignment.settle().items():
             self._buffer.begin(partition, offset)
         while self._buffer.is_ripe and self._has_room:
-            batch = self._builder.prepare(self._buffer.take(), [flight.batch for flight in self._flights])
+            batch = self._builder.prepare(self._buffer.take(), self._not_in_the_store())
             self._launch(batch)
         if self._has_room:
             self._resolve_waiting()
@@ -136,7 +143,10 @@ class Ingest:
 
     @property
     def _has_room(self) -> bool:
-        return len(self._flights) < self._settings.stream.batches_in_flight
+        return len(self._flights) < self._settings.stream.batches_in_flight and not self._unfollowed.is_full
+
+    def _not_in_the_store(self) -> list[Batch]:
+        return [*self._unfollowed.batches(), *(flight.batch for flight in self._flights)]
 
     def _launch(self, batch: Batch) -> None:
         self._flights.append(Flight(batch, self._builder, self._services, len(self._settings.scale.levels)))
@@ -184,7 +194,7 @@ class Ingest:
     def _resolve_waiting(self) -> None:
         if not self._owns_first_products_partition():
             return
-        batch = self._resolver.poll([flight.batch for flight in self._flights])
+        batch = self._resolver.poll(self._not_in_the_store())
         if batch is not None:
             self._launch(batch)
 
@@ -205,10 +215,13 @@ class Ingest:
             self._restart_from_lake()
             return
         if receipt is not None:
-            self._arrived(self._flights.popleft())
+            flight = self._flights.popleft()
+            self._unfollowed.add(receipt.snapshot, flight.batch)
+            self._arrived(flight)
 
     def _arrived(self, flight: Flight) -> None:
         self._report.batches += 1
+        self._report.batch_seconds.add(time.monotonic() - flight.began)
         self._report.pairs += len(flight.batch.pairs)
         sorted_records = flight.batch.sorted
         if sorted_records.products or sorted_records.queries or sorted_records.waiting or flight.batch.resolved:
@@ -258,6 +271,8 @@ class Ingest:
         report.partitions = sorted(self._buffer.positions)
         report.resolves = self._owns_first_products_partition()
         report.resolved_at_snapshot = self._resolver.nothing_left_at_snapshot
+        with self._store.reader() as reader:
+            report.store = reader.counts()
 
 
 def _record(message: Any) -> Record:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 import duckdb
 import pyarrow as pa
 
-from labelstream.schemas.errors import StaleBatch
+from labelstream.schemas.errors import LakeUnavailable, SettingsError, StaleBatch
 from labelstream.schemas.settings import LakeSettings
-from labelstream.schemas.tables import CONSUMED, OFFSETS, PRODUCTS, TABLES, WAITING, columns_sql
+from labelstream.schemas.tables import CONSUMED, OFFSETS, PRODUCTS, WAITING
 from labelstream.streaming.commit import Commit, OffsetRange, rows
+from labelstream.streaming.commit_turn import CommitTurn
 from labelstream.streaming.ducklake import as_lake_error, connect
-from labelstream.streaming.views import VIEWS
+from labelstream.streaming.layout import create_tables, lay_out
 
 _WAITING_ROWS_THAT_CAN_BE_RESOLVED = """
     WITH named AS (  -- a product's own id goes before another product's alternative id
@@ -45,10 +46,11 @@ class Lake:
     def __init__(self, settings: LakeSettings, *, read_only: bool = False) -> None:
         self._settings = settings
         self._connection = connect(settings, read_only=read_only)
+        self._turn = CommitTurn(self._connection, settings)
         try:
             if not read_only:
-                self._create_tables()
-                self._set_options()
+                create_tables(self)
+                lay_out(self)
         except BaseException:
             self.close()
             raise
@@ -61,31 +63,8 @@ class Lake:
 
     def close(self) -> None:
         """Give the connection back; the lake itself is unchanged."""
+        self._turn.close()
         self._connection.close()
-
-    def _create_tables(self) -> None:
-        known = {name for (name,) in self.query("SELECT table_name FROM duckdb_tables() WHERE database_name = 'lake'")}
-        missing = [table for table in TABLES if table.name not in known]
-        if not missing:
-            return
-        self.execute("BEGIN")
-        for table in missing:
-            self.execute(f'CREATE TABLE IF NOT EXISTS "{table.name}" ({columns_sql(table)})')
-            if table.partition_by:
-                self.execute(f'ALTER TABLE "{table.name}" SET PARTITIONED BY ({", ".join(table.partition_by)})')
-        for name, body in VIEWS.items():
-            self.execute(f'CREATE OR REPLACE VIEW "{name}" AS {body}')
-        self.execute("COMMIT")
-
-    def _set_options(self) -> None:
-        """Set what is not set yet: DuckLake takes options only for tables that are committed."""
-        current = set(self.query("SELECT option_name, scope_entry, value FROM lake.options()"))
-        for table in TABLES:
-            if ("data_inlining_row_limit", f"main.{table.name}", str(table.inline_rows)) not in current:
-                rows = f"{table.inline_rows}, table_name => '{table.name}'"
-                self.execute(f"CALL lake.set_option('data_inlining_row_limit', {rows})")
-        if ("parquet_compression", None, "zstd") not in current:
-            self.execute("CALL lake.set_option('parquet_compression', 'zstd')")
 
     def execute(self, statement: str, parameters: list[Any] | None = None) -> duckdb.DuckDBPyConnection:
         """Run one statement.
@@ -113,37 +92,71 @@ class Lake:
         return int(self.query("SELECT id FROM lake.current_snapshot()")[0][0])
 
     @property
+    def committed_snapshot(self) -> int:
+        """The snapshot that this connection's last transaction has made."""
+        return int(self.query("SELECT id FROM ducklake_last_committed_snapshot('lake')")[0][0])
+
+    @property
     def oldest_snapshot(self) -> int:
         """The oldest snapshot that has not been expired."""
         return int(self.query("SELECT min(snapshot_id) FROM ducklake_snapshots('lake')")[0][0])
 
+    def known_snapshot(self, snapshot: int | None) -> int:
+        """A snapshot id that the lake has: the given one, or for None the newest.
+
+        Raises:
+            SettingsError: The lake does not have it.
+        """
+        number = self.snapshot if snapshot is None else snapshot
+        if self.query("SELECT count(*) FROM ducklake_snapshots('lake') WHERE snapshot_id = ?", [number]) == [(0,)]:
+            kept = f"{self.oldest_snapshot} to {self.snapshot}"
+            raise SettingsError(f"snapshot {snapshot}: the lake has {kept}; name one of these, or leave it out")
+        return number
+
     @property
     def identity(self) -> str:
-        """Tells this lake from every other one, also from one made anew in the same place."""
-        statement = "SELECT table_uuid FROM ducklake_table_info('lake') WHERE table_name = 'consumed'"
-        return str(self.query(statement)[0][0])
+        """Tells this lake from every other one, also from one made anew in the same place.
+
+        Raises:
+            LakeUnavailable: Somebody is just making it.
+        """
+        found = self.query("SELECT table_uuid FROM ducklake_table_info('lake') WHERE table_name = 'consumed'")
+        if not found:
+            raise LakeUnavailable("the lake has no tables yet")
+        return str(found[0][0])
 
     def offsets(self) -> dict[tuple[str, int], int]:
         """The next offset to consume of each (topic, partition)."""
         return {(topic, partition): offset for topic, partition, offset in self.query("SELECT * FROM offsets")}
 
-    def commit(self, commit: Commit) -> bool:
+    def commit(self, commit: Commit, prepare: Callable[[], Commit] | None = None) -> bool:
         """Append a batch and move its offsets, in one transaction.
 
         The offsets are the fence: a batch is taken only if each of its ranges begins exactly where the lake
-        left off, so a consumer that lost its partition, and has not noticed, cannot double a row.
+        left off, so a consumer that lost its partition, and has not noticed, cannot double a row. Of two commits
+        that overlap in time one is refused, whatever they hold: commits follow each other.
+
+        Args:
+            commit: What to add.
+            prepare: Makes of the commit what is to be written, within the transaction: what it reads of the lake
+                is still so when the commit is done.
 
         Returns:
             False if this very batch had been committed before (the answer was lost, and it came again).
 
         Raises:
             StaleBatch: Another batch has moved these offsets; read on from the lake.
+            LakeBusy: Somebody else was first; nothing was written.
             TransientError: Nothing was written, try again.
         """
+        with self._turn:
+            return self._commit(commit, prepare or (lambda: commit))
+
+    def _commit(self, commit: Commit, prepare: Callable[[], Commit]) -> bool:
         self.execute("BEGIN")
         try:
             self._check_fence(commit)
-            self._write(commit)
+            self._write(prepare())
             self.execute("COMMIT")
         except StaleBatch:
             repeated = self._is_repeated(commit)
@@ -192,8 +205,7 @@ class Lake:
         if commit.resolved:
             with self._registered("resolved", _waiting_keys(commit)):
                 self.execute(f"DELETE FROM waiting USING resolved WHERE {_same_row('waiting', 'resolved')}")
-        if commit.ranges:
-            self._move_offsets(commit.ranges)
+        self._move_offsets(commit.ranges)
 
     def _delete_replaced_products(self, commit: Commit) -> None:
         upserts = commit.tables.get(PRODUCTS.name)
@@ -203,8 +215,22 @@ class Lake:
             self.execute("DELETE FROM products WHERE product_id IN (SELECT unnest(?))", [gone])
 
     def _move_offsets(self, ranges: Sequence[OffsetRange]) -> None:
-        reached = [{"topic": r.topic, "partition": r.partition, "next_offset": r.next} for r in ranges]
-        # Delete and insert, not insert alone: two writers then touch the same row, and DuckLake lets one win.
+        """Delete and insert, not insert alone: of two transactions that delete the same row DuckLake lets one win.
+
+        So every commit also replaces the first row, as it is. A first batch of all has no row to replace; it changes
+        the table's comment, which does the same.
+        """
+        current = self.offsets()
+        if current:
+            first = min(current)
+            moved = {first: current[first]}
+        elif ranges:
+            self.execute("COMMENT ON TABLE offsets IS 'The next offset to consume of each partition'")
+            moved = {}
+        else:
+            return
+        moved |= {(r.topic, r.partition): r.next for r in ranges}
+        reached = [{"topic": t, "partition": p, "next_offset": following} for (t, p), following in moved.items()]
         with self._registered("moved", rows(OFFSETS, reached)):
             same = 'offsets.topic = moved.topic AND offsets."partition" = moved."partition"'
             self.execute(f"DELETE FROM offsets USING moved WHERE {same}")

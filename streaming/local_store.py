@@ -17,6 +17,7 @@ import lmdb
 
 from labelstream.schemas.errors import LakeUnavailable, SettingsError
 from labelstream.schemas.product import Product, product_text
+from labelstream.streaming.known_label import KnownLabel
 
 _SNAPSHOT = b"snapshot"
 _LAKE = b"lake"
@@ -68,6 +69,7 @@ class LocalStore:
         self._aliases = self._environment.open_db(b"aliases")
         self._queries = self._environment.open_db(b"queries")
         self._labels = self._environment.open_db(b"labels")
+        self._answers = self._environment.open_db(b"answers")
         self._meta = self._environment.open_db(b"meta")
 
     def __enter__(self) -> Self:
@@ -134,8 +136,16 @@ class StoreReader:
         return None if found is None else found.decode("utf-8", "surrogatepass")
 
     def has_label(self, label_key: str) -> bool:
-        """Whether this judgement has been made."""
+        """Whether this judgement has been made, and is in the lake."""
         return self._transaction.get(bytes.fromhex(label_key), db=self._store._labels) is not None
+
+    def label(self, label_key: str) -> KnownLabel | None:
+        """A judgement that was made for somebody who asked, or that is in the lake."""
+        for database in (self._store._answers, self._store._labels):  # answers may know more: the cross-encoder's score
+            value = self._transaction.get(bytes.fromhex(label_key), db=database)
+            if value:  # stores of older versions kept the key alone
+                return KnownLabel.decode(label_key, bytes(value))
+        return None
 
     @property
     def position(self) -> tuple[str, int] | None:
@@ -176,10 +186,15 @@ class StoreWriter(StoreReader):
         for query_id, text in queries:
             self._transaction.put(_key(query_id), text.encode("utf-8", "surrogatepass"), db=self._store._queries)
 
-    def put_labels(self, label_keys: Iterable[str]) -> None:
-        """Remember that these judgements have been made."""
-        for label_key in label_keys:
-            self._transaction.put(bytes.fromhex(label_key), b"", db=self._store._labels)
+    def put_labels(self, labels: Iterable[KnownLabel]) -> None:
+        """Remember judgements that are in the lake."""
+        for label in labels:
+            self._transaction.put(bytes.fromhex(label.label_key), label.encode(), db=self._store._labels)
+
+    def put_answers(self, labels: Iterable[KnownLabel]) -> None:
+        """Remember judgements that somebody asked for; the stream makes its own, so that the lake has them."""
+        for label in labels:
+            self._transaction.put(bytes.fromhex(label.label_key), label.encode(), db=self._store._answers)
 
     def set_position(self, lake: str, snapshot: int) -> None:
         """Note how far the store has followed which lake."""
@@ -189,7 +204,8 @@ class StoreWriter(StoreReader):
     def clear(self) -> None:
         """Forget everything."""
         store = self._store
-        for database in (store._products, store._aliases, store._queries, store._labels, store._meta):
+        databases = (store._products, store._aliases, store._queries, store._labels, store._answers, store._meta)
+        for database in databases:
             self._transaction.drop(database, delete=False)
 
     def _forget_aliases(self, product_id: str) -> None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from labelstream.schemas.settings import Settings
     from labelstream.streaming.flight import Writer
 
+BEHIND_S = 0.5
+
 
 class Resolver:
     """Asks the lake, now and then, which waiting events can be joined; one batch of them at a time."""
@@ -54,8 +56,11 @@ class Resolver:
         return None if asked.exception() is not None else self._take_up(*asked.result(), in_flight)
 
     def _take_up(self, snapshot: int, waiting: list[dict[str, Any]], in_flight: Sequence[Batch]) -> Batch | None:
-        batch = self._builder.prepare_waiting(waiting, in_flight) if waiting else None
-        if batch is None or not batch.resolved:
+        if not waiting:
             self.nothing_left_at_snapshot = snapshot
+            return None
+        batch = self._builder.prepare_waiting(waiting, in_flight)
+        if not batch.resolved:  # this machine's store is behind the lake
+            self._next = time.monotonic() + BEHIND_S
             return None
         return batch

@@ -7,7 +7,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from threading import Event
 from typing import Generic, TypeVar
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, stop_any, stop_when_event_set, wait_fixed
 
 from labelstream.schemas.errors import ModelUnavailable, TransientError
 
@@ -16,6 +19,24 @@ T = TypeVar("T")
 
 FIRST_WAIT_S = 0.2
 LONGEST_WAIT_S = 5.0
+AGAIN_S = 0.5
+
+
+def patiently(call: Callable[[], T], give_up_s: float, stopping: Event | None = None) -> T:
+    """Call until there is no transient error, and wait meanwhile.
+
+    Args:
+        call: May be called many times.
+        give_up_s: Transient errors for longer than this are raised.
+        stopping: Once it is set, the next transient error is raised.
+
+    Raises:
+        TransientError: It has lasted too long, or nobody wants to wait any more.
+        Exception: Whatever else ``call`` raises, at once.
+    """
+    end = stop_any(stop_after_delay(give_up_s), stop_when_event_set(stopping or Event()))
+    again = Retrying(retry=retry_if_exception_type(TransientError), stop=end, wait=wait_fixed(AGAIN_S), reraise=True)
+    return again(call)
 
 
 @dataclass(frozen=True)

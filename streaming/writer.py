@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
+
+from labelstream.schemas.errors import LakeBusy
 from labelstream.schemas.settings import Settings
 from labelstream.schemas.tables import LABELS
 from labelstream.streaming.commit import Commit, Receipt
-from labelstream.streaming.follow import apply_commit, catch_up
+from labelstream.streaming.follow import catch_up, follow_commit
+from labelstream.streaming.follower import FollowTurn
 from labelstream.streaming.lake import Lake
 from labelstream.streaming.local_store import LocalStore
+
+# Writers on other machines are done within a moment; who waits longer says so to the caller.
+PATIENCE_S = 10.0
+WAIT = wait_random(0.01, 0.1)
 
 
 class LakeWriter:
     """Commits batches to the lake and keeps this machine's store beside it.
 
     A crash between the two is mended at the next start: the store follows the lake from the snapshot that it
-    has noted.
+    has noted. Several writers, each with a store of its own machine, may write one lake at once.
 
     Args:
         settings: Where lake and store are.
@@ -25,11 +33,15 @@ class LakeWriter:
     def __init__(self, settings: Settings) -> None:
         self._lake = Lake(settings.lake)
         self._store = LocalStore(settings.store.path, settings.store.max_bytes)
+        # Beside a Writer nobody else need follow the lake into this store; if somebody does already, no harm is done.
+        self._turn = FollowTurn(settings.store.path)
+        self._turn.take()
         self._identity = self._lake.identity
         self._snapshot = catch_up(self._store, self._lake)
 
     def close(self) -> None:
         """Give lake and store back."""
+        self._turn.give_up()
         self._lake.close()
         self._store.close()
 
@@ -40,22 +52,35 @@ class LakeWriter:
             StaleBatch: Its offsets are somebody else's by now.
             TransientError: Nothing was written, try again.
         """
-        fresh = commit.without_labels(self._duplicates(commit))
-        duplicates = len(commit.label_ranges) - len(fresh.label_ranges)
-        if not self._lake.commit(fresh):
+        busy = retry_if_exception_type(LakeBusy)
+        for attempt in Retrying(retry=busy, stop=stop_after_delay(PATIENCE_S), wait=WAIT, reraise=True):
+            with attempt:
+                return self._commit(commit)
+        raise AssertionError("unreachable: the last attempt raises")
+
+    def _commit(self, commit: Commit) -> Receipt:
+        fresh = commit
+
+        def without_known_labels() -> Commit:
+            """Of the very snapshot that the commit follows: so no label is doubled, whoever else writes."""
+            nonlocal fresh
+            if self._lake.snapshot != self._snapshot:  # somebody else has written too (compaction, another writer)
+                self._snapshot = catch_up(self._store, self._lake)
+            fresh = commit.without_labels(self._duplicates(commit))
+            return fresh
+
+        if not self._lake.commit(commit, without_known_labels):
             self._snapshot = catch_up(self._store, self._lake)  # the first try may have died before the store had it
             return Receipt(self._snapshot, repeated=True, duplicates=0)
         self._follow(fresh)
+        duplicates = len(commit.label_ranges) - len(fresh.label_ranges)
         return Receipt(self._snapshot, repeated=False, duplicates=duplicates)
 
     def _follow(self, commit: Commit) -> None:
-        newest = self._lake.snapshot
-        if newest == self._snapshot + 1:
-            with self._store.writer() as writer:
-                apply_commit(writer, commit)
-                writer.set_position(self._identity, newest)
-            self._snapshot = newest
-        else:  # somebody else has written too (compaction, another writer)
+        before, after = self._snapshot, self._lake.committed_snapshot
+        if after == before + 1 and follow_commit(self._store, commit, self._identity, before):
+            self._snapshot = after
+        else:
             self._snapshot = catch_up(self._store, self._lake)
 
     def _duplicates(self, commit: Commit) -> set[int]:

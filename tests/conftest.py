@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,6 +19,24 @@ hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")
 
 MakeSettings = Callable[..., KafkaSettings]
+
+
+@pytest.fixture(autouse=True)
+def _logging_untouched() -> Iterator[None]:
+    """A command or a replica sets up logging for its whole process; no test, before or after, may find it like that.
+
+    Restoring what stood here before is not enough: a fixture of a whole module has run a command by then.
+    """
+    _reset_logging()
+    yield
+    _reset_logging()
+
+
+def _reset_logging() -> None:
+    ours = logging.getLogger("labelstream")
+    ours.handlers.clear()
+    ours.propagate = True
+    ours.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

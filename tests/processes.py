@@ -22,15 +22,22 @@ class StreamProcess:
     Args:
         environment: LABELSTREAM_ variables.
         log: Where its output goes.
-        arguments: Options of ``run``.
+        arguments: Options of the command.
     """
 
+    COMMAND = "run"
+
     def __init__(self, environment: Mapping[str, str], log: Path, *arguments: str) -> None:
-        command = [sys.executable, "-m", "labelstream", "run", *arguments]
+        command = [sys.executable, "-m", "labelstream", self.COMMAND, *arguments]
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 command, env={**os.environ, **environment}, stdout=output, stderr=output, start_new_session=True
             )
+
+    @property
+    def pid(self) -> int:
+        """Of the command."""
+        return self._process.pid
 
     @property
     def is_running(self) -> bool:
@@ -83,6 +90,12 @@ class StreamProcess:
             return psutil.Process(self._process.pid).children(recursive=True)
         except psutil.NoSuchProcess:
             return []
+
+
+class EndpointProcess(StreamProcess):
+    """``labelstream serve`` in a process of its own."""
+
+    COMMAND = "serve"
 
 
 def _command(process: psutil.Process) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from labelstream.schemas.learning_settings import RankerSettings
 from labelstream.training.features import FeatureTable
-from labelstream.training.ranker_settings import RankerSettings
 from labelstream.training.ranking_rows import RankingSet
 
 NAMES = ("telling", "helpful", "holes", "noise")

@@ -13,12 +13,12 @@ from lakes import a_commit, lake_settings
 from test_simulator import judged_pairs
 
 from labelstream.schemas.errors import SettingsError
+from labelstream.schemas.learning_settings import EngagementSettings
 from labelstream.schemas.scale import LabelScale
 from labelstream.schemas.tables import ENGAGEMENT
 from labelstream.streaming.commit import rows
 from labelstream.streaming.lake import Lake
 from labelstream.training.engagement import (
-    EngagementSettings,
     engagement_of,
     estimate_engagement,
     moment_prior,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from engines import EchoEngine, FailingEngine, GatedEngine
 
-from labelstream.actors.engine_thread import EngineThread
+from labelstream.actors.engine_thread import URGENT_FOR_S, EngineThread
 from labelstream.schemas.errors import ModelUnavailable
 from labelstream.schemas.scale import Floats
 
@@ -55,6 +55,23 @@ def test_urgent_batch_overtakes_what_waits():
         slow.result(TIMEOUT)
         urgent.result(TIMEOUT)
     assert [seen[0] for seen in engine.seen] == [0, -1, 0, 0, 0, 0]
+
+
+def test_few_patient_prompts_are_inside_while_urgent_ones_come_in():
+    engine, now = GatedEngine(), [0.0]
+    thread = EngineThread(lambda: engine, levels=2, limit=8, patient_limit=2, clock=lambda: now[0])
+    thread.submit([[0, 99]], same)
+    assert engine.asked.wait(TIMEOUT)  # from here on nothing is let in until the gate opens
+    urgent = thread.submit([[1, row] for row in range(3)], same, priority=-1)
+    patient = thread.submit([[0, row] for row in range(20)], same)
+    engine.gate.set()
+    urgent.result(TIMEOUT)
+    patient.result(TIMEOUT)
+    during, engine.fullest = engine.fullest, 0
+    now[0] = 2 * URGENT_FOR_S
+    thread.submit([[0, row] for row in range(20)], same).result(TIMEOUT)
+    thread.close()
+    assert (during, engine.fullest) == (3 + 2, 8)
 
 
 def test_batches_of_one_priority_go_in_the_order_they_came():
@@ -134,3 +151,18 @@ def test_engine_that_cannot_be_loaded_says_so_where_it_was_asked_for():
 
     with pytest.raises(OSError, match="no such file"):
         EngineThread(load, levels=2, limit=1)
+
+
+def test_close_right_after_an_answer_ends_in_good_order():
+    engine = GatedEngine()
+    with running(engine, limit=1) as thread:  # full, so what has been fed still stands among those that wait
+        future = thread.submit([[1, 2]], same)
+        assert engine.asked.wait(TIMEOUT)
+        with ThreadPoolExecutor(1) as closer:
+            closing = closer.submit(thread.close)
+            with thread._changed:
+                assert thread._changed.wait_for(lambda: not thread.healthy, TIMEOUT)
+            engine.gate.set()
+            closing.result(TIMEOUT)
+        np.testing.assert_array_equal(future.result(TIMEOUT), [[1, 2]])
+    assert engine.closed

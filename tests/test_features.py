@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labelstream.schemas.errors import SettingsError
+from labelstream.schemas.http import InlineProduct
 from labelstream.schemas.product import Product
 from labelstream.training.features import FEATURES, GROUPS, EngagementHistory, FeatureTable, build_features
 from labelstream.training.lexical import LexicalIndex, LexicalStatistics
@@ -60,7 +61,7 @@ def test_the_names_are_stable():
 
 
 def test_features_of_words_are_those_of_the_index():
-    features, statistics = table(), INDEX.statistics(QUERIES, [product.product_id for product in CATALOGUE])
+    features, statistics = table(), INDEX.statistics(QUERIES, CATALOGUE)
     for name, values in statistics._asdict().items():
         assert column(features, name) == values.tolist()
 
@@ -110,6 +111,22 @@ def test_no_pairs_make_an_empty_table():
 def test_a_selection_has_its_rows():
     features = table()
     np.testing.assert_array_equal(features.select(np.array([2, 0])).values, features.values[[2, 0]])
+
+
+def test_columns_can_be_chosen_by_name_in_any_order():
+    features = table().only(("price", "bm25_title"))
+    assert features.names == ("price", "bm25_title")
+    np.testing.assert_array_equal(features.values.T, [column(table(), "price"), column(table(), "bm25_title")])
+    with pytest.raises(SettingsError, match="no feature is called weather, wind; there are cross_encoder_score"):
+        table().only(("price", "weather", "wind"))
+
+
+def test_a_product_of_no_catalogue_has_features_too():
+    strange = [InlineProduct(title="Red sofa"), *CATALOGUE[1:]]
+    features, usual = build_features(QUERIES, strange, INDEX), build_features(QUERIES, CATALOGUE, INDEX)
+    assert column(features, "bm25_title") == column(usual, "bm25_title")
+    assert np.isnan(column(features, "price")[0])
+    assert np.isnan(column(features, "price_to_median")[0])
 
 
 def test_a_group_that_does_not_exist_is_named_and_so_are_those_that_do():

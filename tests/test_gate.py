@@ -10,8 +10,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from labelstream.schemas.learning_settings import GateSettings
 from labelstream.schemas.scale import Floats
-from labelstream.training.gate import CONTENT, ENGAGEMENT, Evidence, GateSettings, Verdict, judge
+from labelstream.training.gate import CONTENT, ENGAGEMENT, Evidence, Verdict, judge
 
 SETTINGS = GateSettings()
 LABELS = np.array([300.0, 300.0, 400.0])

@@ -69,7 +69,9 @@ def test_opening_again_changes_nothing(settings: LakeSettings, lake: Lake):
 def test_options_that_a_crash_left_out_are_set_at_the_next_start(settings: LakeSettings, lake: Lake):
     lake.execute("CALL lake.set_option('data_inlining_row_limit', 3, table_name => 'products')")
     with Lake(settings) as again:
-        options = again.query("SELECT scope_entry, value FROM lake.options() WHERE scope = 'TABLE'")
+        options = again.query(
+            "SELECT scope_entry, value FROM lake.options() WHERE option_name = 'data_inlining_row_limit'"
+        )
     assert dict(options) == {f"main.{table.name}": str(table.inline_rows) for table in TABLES}
 
 

@@ -5,11 +5,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from labelstream.schemas.errors import SettingsError
+from labelstream.streaming.known_label import KnownLabel
 from labelstream.streaming.local_store import KnownProduct, LocalStore
 
 SIZE = 64 << 20
@@ -24,6 +26,10 @@ def store(tmp_path: Path) -> Iterator[LocalStore]:
 def put(store: LocalStore, *products: KnownProduct) -> None:
     with store.writer() as writer:
         writer.put_products(products)
+
+
+def known_label(label_key: str) -> KnownLabel:
+    return KnownLabel(label_key, (0.25, 0.75), False, datetime(2026, 1, 2, 3, 4, 5, 678901, UTC))
 
 
 def find(store: LocalStore, reference: str) -> KnownProduct | None:
@@ -67,7 +73,7 @@ def test_a_deleted_product_is_gone_with_its_alternative_ids(store: LocalStore):
 def test_an_error_takes_everything_back(store: LocalStore):
     def put_and_fail() -> None:
         with store.writer() as writer:
-            writer.put_labels(["00" * 16])
+            writer.put_labels([known_label("00" * 16)])
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -79,7 +85,7 @@ def test_an_error_takes_everything_back(store: LocalStore):
 def test_clearing_forgets_everything(store: LocalStore):
     put(store, KnownProduct("a", "h", "t", ("x",)))
     with store.writer() as writer:
-        writer.put_labels(["00" * 16])
+        writer.put_labels([known_label("00" * 16)])
         writer.set_position("lake", 7)
         writer.clear()
     with store.reader() as reader:
@@ -109,16 +115,16 @@ with LocalStore(Path(sys.argv[1]), 64 << 20) as store:
     with store.reader() as reader:
         print(reader.has_label("aa" * 16))
     with store.writer() as writer:
-        writer.put_labels(["bb" * 16])
+        writer.put_queries([("q", "red sofa")])
 """
     with store.writer() as writer:
-        writer.put_labels(["aa" * 16])
+        writer.put_labels([known_label("aa" * 16)])
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "store")], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout.strip()) == (0, "True"), done.stderr
     with store.reader() as reader:
-        assert reader.has_label("bb" * 16)
+        assert reader.query("q") == "red sofa"
 
 
 def test_a_full_store_names_its_setting_and_stays_usable(tmp_path: Path):
@@ -139,7 +145,7 @@ def test_a_broken_file_says_that_it_may_be_deleted(tmp_path: Path):
 def test_a_label_is_looked_up_within_a_hundred_microseconds(store: LocalStore):
     keys = [f"{number:032x}" for number in range(50_000)]
     with store.writer() as writer:
-        writer.put_labels(keys[::2])
+        writer.put_labels(map(known_label, keys[::2]))
     times = []
     with store.reader() as reader:
         for number in range(5000):
@@ -148,3 +154,21 @@ def test_a_label_is_looked_up_within_a_hundred_microseconds(store: LocalStore):
             times.append(time.perf_counter() - started)
             assert found == (number % 2 == 0)
     assert statistics.median(times) < 100e-6
+
+
+def test_a_label_comes_back_whole(store: LocalStore):
+    scored = known_label("aa" * 16)._replace(cross_encoder_score=0.5, cross_encoder_version="v1", shortened=True)
+    with store.writer() as writer:
+        writer.put_labels([scored])
+        writer.put_answers([known_label("bb" * 16)])
+    with store.reader() as reader:
+        assert reader.label("aa" * 16) == scored
+        assert reader.label("bb" * 16) == known_label("bb" * 16)
+        assert reader.label("cc" * 16) is None
+
+
+def test_an_answer_is_not_a_label_of_the_lake(store: LocalStore):
+    with store.writer() as writer:
+        writer.put_answers([known_label("bb" * 16)])
+    with store.reader() as reader:
+        assert not reader.has_label("bb" * 16)

@@ -23,6 +23,7 @@ from labelstream.training.ltr_export import (
     write_ltr_model,
 )
 from labelstream.training.ranker import Ranker
+from labelstream.training.xgboost_options import xgboost_parameters
 
 SPLIT_FIELDS = {"nodeid", "depth", "split", "split_condition", "yes", "no", "missing", "children"}
 
@@ -124,7 +125,7 @@ def test_thresholds_and_leaves_read_back_to_the_same_float32(ranker: Ranker):
 def test_a_base_score_becomes_a_leaf_of_its_own(base_score: float):
     rows = some_rows()
     matrix = xgboost.DMatrix(rows.features.values, label=rows.labels, qid=rows.query_numbers, feature_names=list(NAMES))
-    booster = xgboost.train(QUICK.parameters | {"base_score": base_score}, matrix, 5)
+    booster = xgboost.train(xgboost_parameters(QUICK) | {"base_score": base_score}, matrix, 5)
     ranker = Ranker.of(booster, QUICK, NAMES, "")
     definition = ltr_definition(ranker)
     assert definition["splits"][-1] == {"nodeid": 0, "leaf": base_score}

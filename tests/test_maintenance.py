@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,17 @@ from labelstream.schemas.product import Product
 from labelstream.schemas.settings import LakeSettings
 from labelstream.schemas.tables import TABLES
 from labelstream.streaming.lake import Lake
+from labelstream.streaming.layout import SORTED_ROW_GROUP, lay_out
 from labelstream.streaming.maintenance import compact
 
+MANY_LABELS = """
+    SELECT md5(i::VARCHAR) AS label_key, 'query ' || (hash(i + ?) % 500) AS query, 'p' AS product_id,
+           'h' AS product_hash,
+           [0.5, 0.5]::FLOAT[] AS probabilities, 'high' AS level, 0.5 AS expected_score, 0.5 AS polarized_score,
+           1.0 AS temperature, false AS shortened, 'm' AS model_version, 'p' AS prompt_version, 's' AS scale_version,
+           '2026-03-04'::TIMESTAMPTZ AS judged_at
+    FROM range(10000) t(i)
+"""
 MANY = 20  # rows of one insert: more than stay in the catalogue
 
 
@@ -55,6 +65,23 @@ def test_compaction_keeps_every_row_in_fewer_files(lake: Lake, keep_days: float)
         assert lake.query(f"SELECT count(*) FROM labels AT (VERSION => {then - 1})") == [(11 * MANY,)]
     else:
         assert lake.oldest_snapshot >= then
+
+
+@pytest.mark.parametrize("sorted_before", [True, False])
+def test_a_compacted_day_is_sorted_by_query_in_small_row_groups(lake: Lake, sorted_before: bool):
+    if not sorted_before:  # a lake of an older version
+        lake.execute("ALTER TABLE labels RESET SORTED BY")
+    rng = random.Random(1)
+    for _ in range(3):
+        lake.execute(f"INSERT INTO labels BY NAME {MANY_LABELS}", [rng.random()])
+    lay_out(lake)
+    list(compact(lake, 0))
+    [(file,)] = lake.query("SELECT data_file FROM ducklake_list_files('lake', 'labels')")
+    queries = [query for (query,) in lake.query("SELECT query FROM read_parquet(?)", [file])]
+    assert len(queries) == 3 * 10_000
+    assert queries == sorted(queries)
+    groups = lake.query("SELECT DISTINCT row_group_id, row_group_num_rows FROM parquet_metadata(?)", [file])
+    assert max(rows for _, rows in groups) <= SORTED_ROW_GROUP
 
 
 def test_a_compacted_lake_goes_on(lake: Lake):

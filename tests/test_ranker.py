@@ -12,11 +12,12 @@ from pydantic import ValidationError
 from rankings import NAMES, QUICK, agreement, fractions, some_features, some_rows
 
 from labelstream.schemas.errors import ModelUnusable, SettingsError
+from labelstream.schemas.learning_settings import RankerSettings
 from labelstream.training.features import FeatureTable
 from labelstream.training.ranker import CARD, MODEL, Ranker
-from labelstream.training.ranker_settings import MatrixOptions, RankerSettings
 from labelstream.training.ranking_matrix import training_matrix
 from labelstream.training.ranking_rows import RankingSet, write_ranking_file
+from labelstream.training.xgboost_options import MatrixOptions, xgboost_parameters
 
 TRAINING, HELD_OUT = some_rows(seed=1), some_rows(seed=2)
 ON_DISK = {"rows_in_memory": 0, "rows_of_batch": 40}
@@ -87,17 +88,17 @@ def test_the_size_of_the_gain_is_that_of_the_label():
 def test_the_exponential_gain_refuses_fractions_so_we_use_the_linear_one():
     """What XGBoost does by default; if this ever passes in silence, look again at what it makes of the labels."""
     matrix = xgboost.DMatrix(TRAINING.features.values, label=TRAINING.labels, qid=TRAINING.query_numbers)
-    exponential = QUICK.parameters | {"ndcg_exp_gain": True}
+    exponential = xgboost_parameters(QUICK) | {"ndcg_exp_gain": True}
     with pytest.raises(xgboost.core.XGBoostError, match="label must be either 0 or positive integer"):
         xgboost.train(exponential, matrix, 1)
-    loss = json.loads(xgboost.train(QUICK.parameters, matrix, 1).save_config())["learner"]["objective"]
+    loss = json.loads(xgboost.train(xgboost_parameters(QUICK), matrix, 1).save_config())["learner"]["objective"]
     assert loss["lambdarank_param"]["ndcg_exp_gain"] == "0"
 
 
 def test_xgboost_takes_negative_labels_in_silence_and_we_do_not():
     labels = TRAINING.labels - np.float32(0.5)
     matrix = xgboost.DMatrix(TRAINING.features.values, label=labels, qid=TRAINING.query_numbers)
-    assert xgboost.train(QUICK.parameters, matrix, 1).num_boosted_rounds() == 1
+    assert xgboost.train(xgboost_parameters(QUICK), matrix, 1).num_boosted_rounds() == 1
     with pytest.raises(SettingsError, match="is not in"):
         RankingSet(TRAINING.features, TRAINING.query_numbers, labels)
 

@@ -33,8 +33,7 @@ from labelstream.schemas.drift import population_stability_index
 from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.scale import LabelScale
 from labelstream.streaming.lake import Lake
-from labelstream.training import report as report_module
-from labelstream.training import report_labels
+from labelstream.training import durable_files, report_labels
 from labelstream.training.evaluation import evaluate, write_evaluation
 from labelstream.training.judgments import JudgedPairs
 from labelstream.training.predictions import predictions_table
@@ -571,11 +570,11 @@ def test_the_page_appears_whole_or_not_at_all(tmp_path: Path, folder: Path, monk
     write_report(path, inputs)
     assert path.read_text(encoding="utf-8") == render_report(inputs)
 
-    def full(_: Path, __: str) -> None:
+    def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     before = path.read_bytes()
-    monkeypatch.setattr(report_module, "write_new", full)
+    monkeypatch.setattr(durable_files.os, "fsync", full)
     with pytest.raises(Exception, match="make room"):
         write_report(path, inputs)
     assert [found.name for found in path.parent.iterdir()] == ["report.html"]

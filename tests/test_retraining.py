@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,27 +20,30 @@ from labelstream.cli import app
 from labelstream.commands.retrain import REFUSED
 from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.keys import normalise_query
+from labelstream.schemas.learning_settings import EngagementSettings, GateSettings, RankerSettings, RetrainSettings
 from labelstream.schemas.scale import LabelScale
+from labelstream.schemas.settings import Settings
 from labelstream.schemas.tables import ENGAGEMENT, LABELS, PRODUCTS
 from labelstream.streaming.commit import rows
 from labelstream.streaming.lake import Lake
-from labelstream.training.engagement import EngagementSettings
-from labelstream.training.gate import CONTENT, METRICS, GateSettings
+from labelstream.training.gate import CONTENT, METRICS
+from labelstream.training.human_content import HumanJudgements
 from labelstream.training.judgments import JudgedPairs
 from labelstream.training.ranker import Ranker
 from labelstream.training.ranker_fit import fit_ranker
-from labelstream.training.ranker_settings import RankerSettings
 from labelstream.training.ranking_task import read_task, split_queries
 from labelstream.training.registry import Registry
-from labelstream.training.retraining import Retrained, RetrainSettings, ranking_label, retrain
+from labelstream.training.retraining import Retrained, retrain
 from labelstream.training.simulated_truth import SimulationSettings
 from labelstream.training.simulator import Simulation
 
 SCALE = LabelScale()
 SIMULATION = SimulationSettings(sessions=4000, days=14)
-GATE = GateSettings(minimum_queries=5, minimum_pairs=50, content_margin=0.2, engagement_margin=0.2, resamples=200)
-SETTINGS = RetrainSettings(window_days=7, gate=GATE, held_out=0.3)
+GATE = GateSettings(
+    minimum_queries=5, minimum_pairs=50, content_margin=0.2, engagement_margin=0.2, resamples=200, engagement_cutoff=4
+)
 HOW = RankerSettings(rounds=30, max_depth=3)
+SETTINGS = Settings(retrain=RetrainSettings(held_out=0.3), gate=GATE, ranker=HOW)
 
 
 def label_rows(judged: JudgedPairs) -> Any:
@@ -104,11 +108,13 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
         yield reading
 
 
-def run(lake: Lake, folder: Path, settings: RetrainSettings = SETTINGS, **options: Any) -> Retrained:
-    def train(*given: Any) -> Ranker:
-        return fit_ranker(*given, HOW)
+def run(lake: Lake, folder: Path, settings: Settings = SETTINGS, **options: Any) -> Retrained:
+    return retrain(lake, Registry(folder), settings, **options)
 
-    return retrain(lake, Registry(folder), settings, SCALE, train=train, **options)
+
+def with_seed(seed: int) -> Settings:
+    """Settings that make another version."""
+    return SETTINGS.model_copy(update={"ranker": HOW.model_copy(update={"seed": seed})})
 
 
 def test_the_first_ranker_becomes_champion_and_the_same_snapshot_gives_the_same(lake: Lake, tmp_path: Path):
@@ -141,7 +147,7 @@ def test_a_worse_challenger_is_kept_but_not_promoted(lake: Lake, tmp_path: Path)
     def worst_first(features: Any, labels: Any, queries: Any) -> Ranker:
         return fit_ranker(features, 1.0 - labels, queries, HOW)
 
-    done = retrain(lake, Registry(tmp_path), strict, SCALE, train=worst_first)
+    done = retrain(lake, Registry(tmp_path), strict, train=worst_first)
     assert not done.verdict.passed
     assert CONTENT in done.verdict.summary
     assert not done.promoted
@@ -159,7 +165,7 @@ def test_labels_that_have_drifted_are_refused(lake: Lake, tmp_path: Path):
     manifest = registry.manifest("ranker", champion.version)
     drifted = manifest.model_copy(update={"metrics": {**manifest.metrics, "labels": [1000.0, 1.0, 1.0]}})
     path.write_text(drifted.model_dump_json())
-    done = run(lake, tmp_path, SETTINGS.model_copy(update={"seed": 2}))
+    done = run(lake, tmp_path, with_seed(2))
     assert not done.verdict.passed
     assert any(not check.passed and "drift" in check.name for check in done.verdict.checks)
 
@@ -173,7 +179,10 @@ def test_features_end_where_labels_and_measures_begin(lake: Lake):
     assert np.expm1(task.features.values[:, column]).sum() == pytest.approx(before, rel=1e-4)
     after = lake.query("SELECT sum(add_to_carts) FROM engagement WHERE day >= ?", [task.until])[0][0]
     assert task.carts.sum() == after
-    assert set(task.measure(np.arange(len(task)), task.content)) == set(METRICS)
+    every = np.arange(len(task))
+    assert set(task.measure(every, task.content, cutoff=4)) == set(METRICS)
+    _, engagement = (task.measure(every, task.content, cutoff=cutoff)[METRICS[1]] for cutoff in (4, 9))
+    assert np.isnan(engagement).all()  # nine products are all in the first nine places
 
 
 def test_a_query_is_always_on_the_same_side():
@@ -187,9 +196,14 @@ def test_a_query_is_always_on_the_same_side():
         split_queries(["one"], 0.25)
 
 
-def test_a_label_that_there_is_not_is_refused_by_name():
-    with pytest.raises(SettingsError, match="combined_strict"):
-        ranking_label("best")
+def test_a_label_that_there_is_not_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for command in (["retrain"], ["train", "ranker", "--out", str(tmp_path / "ranker")]):
+        refused = CliRunner().invoke(app, [*command, "--label", "best"])
+        assert isinstance(refused.exception, SettingsError)
+        assert str(refused.exception).startswith("--label: best: choose one of engagement_only")
+    monkeypatch.setenv("LABELSTREAM_RETRAIN_LABEL", "best")
+    refused = CliRunner().invoke(app, ["retrain"])
+    assert "LABELSTREAM_RETRAIN_LABEL: best" in str(refused.exception)
 
 
 def test_labels_of_another_scale_are_left_out_and_said_so(lake: Lake):
@@ -211,7 +225,7 @@ import test_retraining as t
 with Lake(LakeSettings.model_validate_json(sys.argv[1]), read_only=True) as lake:
     print("begun", flush=True)
     for seed in range(1000):
-        t.run(lake, Path(sys.argv[2]), t.SETTINGS.model_copy(update={"seed": seed}))
+        t.run(lake, Path(sys.argv[2]), t.with_seed(seed))
         print("round", flush=True)
 """
 
@@ -251,11 +265,65 @@ def test_a_ranker_is_trained_by_command_with_an_export(lake: Lake, tmp_path: Pat
 def test_retraining_by_command(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("LABELSTREAM_LAKE_CATALOG", lake._settings.catalog)
     monkeypatch.setenv("LABELSTREAM_LAKE_DATA_PATH", lake._settings.data_path)
-    done = CliRunner().invoke(app, ["retrain", "--registry", str(tmp_path / "registry")])
+    monkeypatch.setenv("LABELSTREAM_REGISTRY_FOLDER", str(tmp_path / "registry"))
+    monkeypatch.setenv("LABELSTREAM_RANKER_ROUNDS", "20")
+    done = CliRunner().invoke(app, ["retrain"])
     assert done.exit_code == REFUSED  # the default gate wants thirty held-out queries, and there are ten
     assert "queries" in done.output
     assert Registry(tmp_path / "registry").champion("ranker") is None
-    assert len(Registry(tmp_path / "registry").names("ranker")) == 1
+    [version] = Registry(tmp_path / "registry").names("ranker")
+    settings = Registry(tmp_path / "registry").manifest("ranker", version).origin.settings
+    assert set(settings) == {"retrain", "gate", "engagement", "ranker"}
+    assert settings["ranker"]["rounds"] == 20
+    listed = CliRunner().invoke(app, ["models", "list"])
+    assert version in listed.output
+
+
+def humans(queries: int = 8, *, reversed_ratings: bool = False) -> HumanJudgements:
+    """What people said of pairs of some queries of the lake, and of others."""
+    judged = demo_judged(queries=queries, per_query=9)
+    if reversed_ratings:
+        judged = replace(judged, ratings=3 - judged.ratings)
+    return HumanJudgements(judged, SCALE.values[judged.levels], {"judgments.csv": "0" * 64})
+
+
+def test_people_may_judge_content(lake: Lake, tmp_path: Path):
+    trained: list[str] = []
+
+    def train(features: Any, labels: Any, queries: Any) -> Ranker:
+        trained.extend(queries)
+        return fit_ranker(features, labels, queries, HOW)
+
+    done = run(lake, tmp_path, humans=humans(), train=train)
+    judged = {normalise_query(query) for query in humans().judged.queries}
+    assert judged
+    assert not judged & set(trained)
+    checks = {check.name: check for check in done.verdict.checks}
+    assert checks[f"enough queries with {CONTENT}"].observed == len(judged)
+    assert done.metrics["content_judged_by"] == "people"
+    manifest = Registry(tmp_path).manifest("ranker", str(done.version))
+    assert manifest.origin.data.sources == {"judgments.csv": "0" * 64}
+    assert manifest.origin.data.rows["judged_pairs"] == len(humans().judged)
+    opposed = run(lake, tmp_path / "other", humans=humans(reversed_ratings=True))
+    assert done.metrics["challenger"][CONTENT] > opposed.metrics["challenger"][CONTENT] + 0.1
+    assert done.metrics["challenger"][METRICS[1]] == opposed.metrics["challenger"][METRICS[1]]
+
+
+def test_somebody_must_be_left_to_train_on(lake: Lake, tmp_path: Path):
+    with pytest.raises(SettingsError, match="every query of the lake"):
+        run(lake, tmp_path, humans=humans(queries=40))
+
+
+def test_people_may_judge_content_by_command(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LABELSTREAM_LAKE_CATALOG", lake._settings.catalog)
+    monkeypatch.setenv("LABELSTREAM_LAKE_DATA_PATH", lake._settings.data_path)
+    monkeypatch.setenv("LABELSTREAM_RANKER_ROUNDS", "20")
+    judgments, catalogue = write_chorus(tmp_path, demo_judged(queries=8, per_query=9))
+    command = ["retrain", "--judgments", str(judgments), "--catalogue", str(catalogue), "--dry-run"]
+    done = CliRunner().invoke(app, [*command, "--registry", str(tmp_path / "registry")])
+    assert done.exit_code == REFUSED  # eight judged queries are few
+    assert "content judged by: people" in done.output
+    assert "8 of at least 30" in done.output
 
 
 def test_a_ranker_is_measured_by_command(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -67,8 +67,17 @@ class TestQueries:
         brands = {normalise_query(product.brand) for product in CATALOGUE}
         titles = [normalise_query(product.title) for product in CATALOGUE]
         assert categories & set(found)
-        assert any(query.split()[0] in brands for query in found)
+        assert brands & set(found)
+        assert any(query.split()[0] in brands for query in set(found) - brands)
         assert any(sum(query in title for title in titles) >= 3 for query in set(found) - categories)
+
+    def test_phrases_of_titles_are_short(self):
+        categories_and_brands = {normalise_query(name) for p in CATALOGUE for name in (p.category, p.brand)}
+        phrases = set(catalogue_queries(CATALOGUE, 100, seed=1)) - categories_and_brands
+        brands = {normalise_query(product.brand) for product in CATALOGUE}
+        lengths = [len(query.split()) for query in phrases if query.split()[0] not in brands]
+        assert 0.5 < np.mean(np.array(lengths) <= 2) < 1
+        assert {1, 2, 3} == set(lengths)
 
     @pytest.mark.parametrize(
         "products",

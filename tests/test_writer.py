@@ -9,7 +9,7 @@ from lakes import EVENTS, a_commit, all_settings, count, label_rows, product_row
 from labelstream.schemas.errors import SettingsError, StaleBatch
 from labelstream.schemas.product import Product
 from labelstream.schemas.settings import Settings, StoreSettings
-from labelstream.streaming import writer as writer_module
+from labelstream.streaming import follow as follow_module
 from labelstream.streaming.lake import Lake
 from labelstream.streaming.writer import LakeWriter
 
@@ -82,7 +82,7 @@ def test_a_store_that_failed_once_misses_nothing(writer: LakeWriter, monkeypatch
 
     first = a_commit(0, tables={"labels": label_rows(1), "queries": query_rows("q")})
     with monkeypatch.context() as patch:
-        patch.setattr(writer_module, "apply_commit", fail)
+        patch.setattr(follow_module, "apply_commit", fail)
         with pytest.raises(SettingsError):
             writer.commit(first)
     assert has_labels(writer, 1) == [False]

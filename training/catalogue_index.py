@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from labelstream.schemas.product import Product, product_text
 from labelstream.schemas.scale import Floats
+from labelstream.training.catalogue_neighbours import CatalogueNeighbours
+from labelstream.training.catalogue_words import CatalogueWords
 from labelstream.training.lexical import FieldIndex, tokenise, whole_text
 
 Embed = Callable[[list[str]], NDArray[np.float32]]
 Rows = NDArray[np.int64]
 
 _BEST = 20
-_NEIGHBOURS = (20, 100)
-_NOWHERE = 99
 
 
 class CatalogueIndex:
@@ -24,7 +24,7 @@ class CatalogueIndex:
 
     A score alone says little: the same cosine is good for one query and bad for another. So every score comes also
     relative to the best products for the query, and as a rank; and a product is compared with the best ones together
-    (pseudo-relevance feedback: Rocchio 1971), by their categories and by the centre of their embeddings.
+    (:mod:`labelstream.training.catalogue_neighbours`) and word by word (:mod:`labelstream.training.catalogue_words`).
 
     Args:
         products: The catalogue, at least one product.
@@ -35,17 +35,15 @@ class CatalogueIndex:
         self.products = list(products)
         self.row_of = {product.product_id: row for row, product in enumerate(self.products)}
         self._embed = embed
-        texts = [product_text(product) for product in self.products]
         self._named = embed([f"{product.category} {product.title}".strip() for product in self.products])
-        self._whole = embed(texts)
+        self._whole = embed([product_text(product) for product in self.products])
         categories, self._category = np.unique([product.category for product in self.products], return_inverse=True)
         self._category_vectors = embed([name or "anything" for name in categories.tolist()])
-        self._categories = len(categories)
-        self._title_words = [tokenise(product.title) for product in self.products]
-        self._text_words = [frozenset(tokenise(whole_text(product))) for product in self.products]
         self._titles = FieldIndex(product.title for product in self.products)
         self._texts = FieldIndex(whole_text(product) for product in self.products)
-        self._prices = np.log1p([product.price or 0.0 for product in self.products])
+        self._descriptions = FieldIndex(product.description for product in self.products)
+        self._words = CatalogueWords(self.products)
+        self._neighbours = CatalogueNeighbours(self.products, self._named)
 
     def candidates(self, query: str, rng: np.random.Generator) -> Rows:
         """A dozen products to judge: a few of the best, more of those that are nearly good, one of all."""
@@ -66,9 +64,9 @@ class CatalogueIndex:
         """
         scores = self._scores(query)
         columns = [column for score in scores.values() for column in _relative(score, rows)]
-        columns += self._beside_the_best(self._mixed(scores), rows)
-        columns += self._of_words(tokenise(query), rows)
-        columns += [np.full(len(rows), scores[name].max()) for name in ("named", "title")]
+        columns += self._words.signals(tokenise(query), rows)
+        columns += self._neighbours.signals(self._mixed(scores), rows)
+        columns += [np.full(len(rows), scores[name].max()) for name in ("named", "whole", "title")]
         return np.stack(columns, axis=1)
 
     def _scores(self, query: str) -> dict[str, Floats]:
@@ -80,43 +78,13 @@ class CatalogueIndex:
             "category": (self._category_vectors @ vector)[self._category],
             "title": self._titles.scores(asked).astype(float),
             "text": self._texts.scores(asked).astype(float),
+            "description": self._descriptions.scores(asked).astype(float),
         }
 
     @staticmethod
     def _mixed(scores: dict[str, Floats]) -> Floats:
         weights = {"named": 1.0, "whole": 1.0, "title": 0.5}
         return np.asarray(sum(weight * scores[name] / (scores[name].std() + 1e-9) for name, weight in weights.items()))
-
-    def _beside_the_best(self, mixed: Floats, rows: Rows) -> list[Floats]:
-        columns = []
-        for count in _NEIGHBOURS:
-            best = np.argsort(-mixed)[:count]
-            weights = np.exp(mixed[best] - mixed[best].max())
-            weights /= weights.sum()
-            shares = np.bincount(self._category[best], weights, minlength=self._categories)
-            centre = weights @ self._named[best]
-            centre /= np.linalg.norm(centre) + 1e-9
-            columns += [shares[self._category[rows]], np.full(len(rows), shares.max()), self._named[rows] @ centre]
-        return columns
-
-    def _of_words(self, asked: list[str], rows: Rows) -> list[Floats]:
-        def share(found: Sequence[object]) -> float:
-            return sum(bool(one) for one in found) / max(1, len(asked))
-
-        titles = [self._title_words[row] for row in rows]
-        named = [tokenise(self.products[row].category) for row in rows]
-        first = [min((title.index(word) for word in asked if word in title), default=_NOWHERE) for title in titles]
-        columns = [
-            [share([word in title for word in asked]) for title in titles],
-            [share([word in self._text_words[row] for word in asked]) for row in rows],
-            [share([word in category for word in asked]) for category in named],
-            first,
-            [len(title) for title in titles],
-            [len(asked)] * len(rows),
-            [float(bool(category)) for category in named],
-            self._prices[rows],
-        ]
-        return [np.asarray(column, dtype=float) for column in columns]
 
 
 def _relative(score: Floats, rows: Rows) -> list[Floats]:

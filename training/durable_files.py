@@ -13,6 +13,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from labelstream.schemas.errors import SettingsError, TransientError
 
@@ -74,6 +75,31 @@ def write_new(path: Path, content: str) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write, which takes its name only when it is finished; until then who looks sees the one before.
+
+    Args:
+        path: The file; folders that are missing above it are made.
+
+    Raises:
+        SettingsError: It may not be written there.
+        TransientError: The disk is full, or does not answer.
+    """
+    beside = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    with storage_errors(path.parent):
+        make_folder(path.parent)
+        try:
+            with beside.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+            sync(path.parent)
+        finally:
+            beside.unlink(missing_ok=True)
 
 
 def create_once(path: Path, content: str, *, draft: Path) -> bool:

@@ -18,10 +18,9 @@ from datetime import date
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
-from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.keys import normalise_query
+from labelstream.schemas.learning_settings import EngagementSettings
 from labelstream.schemas.scale import Floats
 from labelstream.training.engagement_counts import EngagementCounts, Integers, read_counts
 from labelstream.training.examination import Examination, estimate_examination
@@ -30,40 +29,6 @@ if TYPE_CHECKING:
     from labelstream.streaming.lake import Lake
 
 _STRONGEST_PRIOR = 1e6  # looks; pairs that differ by no more than chance all get the mean
-
-
-class EngagementSettings(BaseModel):
-    """What actions are worth and how far positions are told apart. The defaults are ours."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    click_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False, description="Worth of a click.")
-    add_to_cart_weight: float = Field(
-        default=3.0, ge=0, allow_inf_nan=False, description="Worth of an add to cart, beside that of its click."
-    )
-    purchase_weight: float = Field(
-        default=5.0, ge=0, allow_inf_nan=False, description="Worth of a purchase, beside that of its click and cart."
-    )
-    unseen_share: float = Field(
-        default=0.25,
-        ge=0,
-        le=1,
-        description="u: what a pair is worth before anybody saw it, as a share of the mean pair. 0 makes engagement "
-        "something to be earned. The default was chosen on simulations of 5,000 to 100,000 sessions.",
-    )
-    deepest_rank: int = Field(default=50, ge=1, description="Positions from this rank on share one θ.")
-
-    @property
-    def weights(self) -> Floats:
-        """Share of each action in the worth of all three: click, add to cart, purchase; shape (3,).
-
-        Raises:
-            SettingsError: No action is worth anything.
-        """
-        weights = np.array([self.click_weight, self.add_to_cart_weight, self.purchase_weight])
-        if not weights.any():
-            raise SettingsError("click_weight, add_to_cart_weight and purchase_weight are all 0; give one a weight")
-        return np.asarray(weights / weights.sum())
 
 
 class RatePrior(NamedTuple):

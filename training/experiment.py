@@ -153,6 +153,22 @@ class Experiment:
             "baseline": baseline, "front": front(points), "chosen": choose(points, baseline), "rule": RULE,
         }  # fmt: skip
 
+    def summary(self, trade_off: Mapping[str, Any]) -> dict[str, Any]:
+        """What ``metrics.json`` says of an experiment: that it is a simulation, on what, and which point was chosen."""
+        judged = self.world.judged
+        return {
+            "simulated": True,
+            "catalogue": trade_off["catalogue"],
+            "data": {"pairs": len(judged), "queries": len(set(judged.query_numbers.tolist()))},
+            "measures": {
+                "content_ndcg": "NDCG@10, linear gain, people's ratings",
+                "atc": f"ATC@{self.cutoff}, simulated",
+            },
+            "baseline": trade_off["baseline"],
+            "chosen": trade_off["points"][trade_off["chosen"]],
+            "rule": trade_off["rule"],
+        }
+
 
 KEPT = 0.99
 RULE = (

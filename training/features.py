@@ -95,6 +95,16 @@ class FeatureTable:
         """The pairs at these positions, in this order."""
         return type(self)(self.names, self.values[pairs])
 
+    def only(self, names: Sequence[str]) -> Self:
+        """The columns of these names, in this order: those that a ranker was trained on.
+
+        Raises:
+            SettingsError: The table lacks one.
+        """
+        if missing := [name for name in names if name not in self.names]:
+            raise SettingsError(f"no feature is called {', '.join(missing)}; there are {', '.join(self.names)}")
+        return type(self)(tuple(names), self.values[:, [self.names.index(name) for name in names]])
+
     def without(self, *groups: str) -> Self:
         """The table of an ablation; groups that it does not have anyway may be named.
 
@@ -142,7 +152,7 @@ def build_features(
 
     Args:
         queries: Of each pair; spellings that normalise to the same are one query.
-        products: Of each pair.
+        products: Of each pair; they need not be in the catalogue.
         index: The words of the whole catalogue.
         cross_encoder_scores: Shape (pairs,), NaN where there is none; None leaves the group out.
         history: Of each pair; None leaves the group out.
@@ -151,13 +161,13 @@ def build_features(
         The columns in the order of ``FEATURES``.
 
     Raises:
-        SettingsError: A product is not in the catalogue, or a score is infinite.
+        SettingsError: A score is infinite.
         ValueError: The arguments are not of one length.
     """
     columns: dict[str, Column] = {}
     if cross_encoder_scores is not None:
         columns["cross_encoder_score"] = cross_encoder_scores
-    columns |= index.statistics(queries, [product.product_id for product in products])._asdict()
+    columns |= index.statistics(queries, products)._asdict()
     columns |= _prices(queries, products)
     if history is not None:
         columns |= _history_columns("pair", history.pair) | _history_columns("product", history.product)

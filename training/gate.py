@@ -14,56 +14,14 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
-from labelstream.schemas.drift import MOVED, population_stability_index
+from labelstream.schemas.drift import population_stability_index
+from labelstream.schemas.learning_settings import GateSettings
 from labelstream.schemas.scale import Floats
 from labelstream.training.intervals import paired_difference
 
-CONTENT, ENGAGEMENT = "content NDCG@10", "engagement ATC@40"
+CONTENT, ENGAGEMENT = "content NDCG@10", "engagement ATC"
 METRICS = (CONTENT, ENGAGEMENT)
-
-
-class GateSettings(BaseModel):
-    """What a challenger must show before it replaces the champion."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
-
-    content_margin: float = Field(
-        default=0.01, ge=0, le=1, description=f"How much mean {CONTENT} a challenger may lose at most."
-    )
-    engagement_margin: float = Field(
-        default=0.01, ge=0, le=1, description=f"How much mean {ENGAGEMENT} a challenger may lose at most."
-    )
-    content_minimum: float = Field(
-        default=0.5,
-        ge=0,
-        le=1,
-        description=f"Mean {CONTENT} that every challenger must reach; set it above that of a random order.",
-    )
-    engagement_minimum: float = Field(
-        default=0.0, ge=0, le=1, description=f"Mean {ENGAGEMENT} that every challenger must reach."
-    )
-    confidence: float = Field(
-        default=0.95, gt=0.5, lt=1, description="One-sided confidence that no more than the margin is lost."
-    )
-    resamples: int = Field(default=2000, ge=100, le=1_000_000, description="Bootstrap draws of the queries.")
-    seed: int = Field(default=1, ge=0, description="Of the bootstrap draws.")
-    minimum_queries: int = Field(default=30, ge=2, description="Held-out queries on which each metric is defined.")
-    minimum_pairs: int = Field(default=300, ge=1, description="Labelled pairs that a challenger is trained on.")
-    maximum_drift: float = Field(
-        default=MOVED,
-        gt=0,
-        description="PSI of the labels' mix against the calibration set; 0.25 is the usual border of having moved.",
-    )
-
-    def margin(self, metric: str) -> float:
-        """How much of a metric a challenger may lose."""
-        return self.content_margin if metric == CONTENT else self.engagement_margin
-
-    def minimum(self, metric: str) -> float:
-        """The mean of a metric that every challenger must reach."""
-        return self.content_minimum if metric == CONTENT else self.engagement_minimum
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,14 +99,19 @@ def _checks(evidence: Evidence, settings: GateSettings) -> Iterator[Check]:
     yield _enough("labelled pairs", evidence.labelled_pairs, settings.minimum_pairs)
     for metric in METRICS:
         values = evidence.challenger[metric]
-        yield _enough(f"queries with {metric}", int((~np.isnan(values)).sum()), settings.minimum_queries)
+        check = _enough(f"queries with {metric}", int((~np.isnan(values)).sum()), settings.minimum_queries)
+        yield check if metric == CONTENT else check._replace(detail=f"{check.detail}; {_what_counts(settings)}")
     yield _labels_have_not_drifted(evidence, settings.maximum_drift)
     for metric in METRICS:
         # Also where there is a champion: many steps down, each within the margin, are a long way down.
-        yield _good_enough(metric, evidence.challenger[metric], settings.minimum(metric))
+        yield _good_enough(metric, evidence.challenger[metric], _minimum(settings, metric))
     if evidence.champion is not None:
         for metric in METRICS:
             yield _no_worse(metric, evidence.challenger[metric], evidence.champion[metric], settings)
+
+
+def _what_counts(settings: GateSettings) -> str:
+    return f"those with adds to cart and more than {settings.engagement_cutoff} labelled products"
 
 
 def _enough(name: str, found: int, wanted: int) -> Check:
@@ -172,7 +135,7 @@ def _good_enough(metric: str, values: Floats, minimum: float) -> Check:
 
 
 def _no_worse(metric: str, challenger: Floats, champion: Floats, settings: GateSettings) -> Check:
-    name, margin = f"{metric} is no worse", settings.margin(metric)
+    name, margin = f"{metric} is no worse", _margin(settings, metric)
     if np.isnan(challenger).all():
         return Check(name, False, None, -margin, "no query defines it")
     found = paired_difference(
@@ -187,6 +150,16 @@ def _no_worse(metric: str, challenger: Floats, champion: Floats, settings: GateS
         return Check(name, False, None, -margin, "one query says nothing of others")
     detail = f"difference {found.difference:+.4f}, at least {found.low:+.4f} at {settings.confidence:.0%} confidence"
     return Check(name, found.low >= -margin, found.low, -margin, f"{detail}; {-margin:+g} is allowed")
+
+
+def _margin(settings: GateSettings, metric: str) -> float:
+    """How much of a metric a challenger may lose."""
+    return settings.content_margin if metric == CONTENT else settings.engagement_margin
+
+
+def _minimum(settings: GateSettings, metric: str) -> float:
+    """The mean of a metric that every challenger must reach."""
+    return settings.content_minimum if metric == CONTENT else settings.engagement_minimum
 
 
 def _require_aligned(evidence: Evidence) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import bm25s
 import numpy as np
 from numpy.typing import NDArray
 
-from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.keys import normalise_query
 from labelstream.schemas.product import Product
 
@@ -75,54 +76,123 @@ class LexicalStatistics(NamedTuple):
 
 
 class LexicalIndex:
-    """The words of a catalogue.
+    """How a catalogue uses its words: all that is needed to score any product, of the catalogue or not.
 
     Document frequencies are those of the whole catalogue, never of the pairs alone: the pairs of a query have most of
-    its words, which would make these look common.
+    its words, which would make these look common. Memory is that of the vocabulary; no product is kept.
 
     Args:
-        products: The catalogue; of two products with one id the later counts.
-
-    Raises:
-        SettingsError: No product at all.
+        products: The catalogue; of two products with one id the later counts. Without any product BM25 is 0.
     """
 
     def __init__(self, products: Iterable[Product]) -> None:
-        self._products = {product.product_id: product for product in products}
-        if not self._products:
-            raise SettingsError("the catalogue is empty; publish the products, or name a catalogue that has some")
-        self._row = {product_id: row for row, product_id in enumerate(self._products)}
-        self._titles = FieldIndex(product.title for product in self._products.values())
-        self._texts = FieldIndex(whole_text(product) for product in self._products.values())
+        newest = {product.product_id: product for product in products}
+        self._count(newest.values())
+
+    @classmethod
+    def of_unique(cls, products: Iterable[Product]) -> Self:
+        """The same of products whose ids all differ, one product in memory at a time."""
+        index = cls(())
+        index._count(products)
+        return index
+
+    def _count(self, products: Iterable[Product]) -> None:
+        self._titles, self._texts = FieldStatistics(), FieldStatistics()
+        for product in products:
+            self._titles.add(tokenise(product.title))
+            self._texts.add(tokenise(whole_text(product)))
 
     def __len__(self) -> int:
-        return len(self._products)
+        return self._titles.documents
 
-    def statistics(self, queries: Sequence[str], product_ids: Sequence[str]) -> LexicalStatistics:
-        """Look at pairs. Takes time in proportion to different queries × catalogue, and to the pairs' texts.
+    def statistics(self, queries: Sequence[str], products: Sequence[Product]) -> LexicalStatistics:
+        """Look at pairs. Takes time in proportion to the pairs and their texts, whatever the size of the catalogue.
 
         Args:
             queries: As typed or normalised.
-            product_ids: One for each query; all in the catalogue.
+            products: One for each query; they need not be in the catalogue.
 
         Raises:
-            SettingsError: A product that the catalogue does not have.
+            ValueError: There are more of the one than of the other.
         """
-        unknown = next((product_id for product_id in product_ids if product_id not in self._row), None)
-        if unknown is not None:
-            raise SettingsError(f"product {unknown} is not in the catalogue of {len(self)} products; index all of it")
+        if len(queries) != len(products):
+            raise ValueError(f"{len(queries)} queries and {len(products)} products: must be one for one")
         tokens = {query: tokenise(query) for query in dict.fromkeys(queries)}
-        rows = np.array([self._row[product_id] for product_id in product_ids], np.int64)
-        bm25 = [_bm25(field, queries, tokens, rows) for field in (self._titles, self._texts)]
-        words = {product_id: _Words.of(self._products[product_id]) for product_id in dict.fromkeys(product_ids)}
-        pairs = zip(queries, product_ids, strict=True)
-        counts = [_counts(tokens[query], words[product_id]) for query, product_id in pairs]
-        columns = np.array(counts, np.float32).reshape(len(counts), len(LexicalStatistics._fields) - len(bm25))
-        return LexicalStatistics(*bm25, *columns.T)
+        known: dict[tuple[str, str], _Words] = {}  # by content: a product may come without an id, or often
+        words = [_words_of(product, known) for product in products]
+        columns = np.zeros((len(LexicalStatistics._fields), len(words)), np.float32)
+        for query, pairs in _pairs_of(queries).items():
+            asked = [words[pair] for pair in pairs]
+            columns[0, pairs] = self._titles.bm25(tokens[query], [one.title for one in asked])
+            columns[1, pairs] = self._texts.bm25(tokens[query], [one.text for one in asked])
+            columns[2:, pairs] = np.array([_counts(tokens[query], one) for one in asked], np.float32).T
+        return LexicalStatistics(*columns)
+
+
+class Document(NamedTuple):
+    """One text, as far as BM25 looks at it.
+
+    Attributes:
+        length: In tokens.
+        counts: How often each token is there.
+    """
+
+    length: int
+    counts: Counter[str]
+
+    @classmethod
+    def of(cls, tokens: Sequence[str]) -> Document:
+        """The document of these tokens."""
+        return cls(len(tokens), Counter(tokens))
+
+
+class FieldStatistics:
+    """BM25 of single documents with a catalogue's frequencies (Robertson and Zaragoza 2009, the variant of Lucene).
+
+    What it says of a document of the catalogue is what bm25s says, to the last bit: it computes with the same
+    precision in the same order. A word that the catalogue lacks weighs as much as one of a single product, which is
+    the rarest that a ranker can have been trained on.
+
+    Attributes:
+        documents: How many were counted.
+    """
+
+    def __init__(self) -> None:
+        self.documents = 0
+        self._tokens = 0
+        self._frequencies: Counter[str] = Counter()
+
+    def add(self, tokens: Sequence[str]) -> None:
+        """Count a document of the catalogue."""
+        self.documents += 1
+        self._tokens += len(tokens)
+        self._frequencies.update(set(tokens))
+
+    def bm25(self, query: Sequence[str], documents: Sequence[Document]) -> Column:
+        """Scores of documents, shape (documents,); 0 where no word fits.
+
+        Args:
+            query: Tokens.
+            documents: Any, also such as were never counted.
+        """
+        scores = np.zeros(len(documents), np.float32)
+        if not self._tokens:
+            return scores
+        lengths = np.array([document.length for document in documents], np.float64)
+        norms = _K1 * ((1 - _B) + _B * lengths / (self._tokens / self.documents))
+        for token in query:
+            found = np.array([document.counts.get(token, 0) for document in documents], np.float64)
+            scores += (self._weight(token) * (found / (norms + found))).astype(np.float32)
+        return scores
+
+    def _weight(self, token: str) -> np.float32:
+        """Inverse document frequency."""
+        frequency = max(1, self._frequencies.get(token, 0))
+        return np.float32(math.log(1 + (self.documents - frequency + 0.5) / (frequency + 0.5)))
 
 
 class FieldIndex:
-    """BM25 over one field of all products (Robertson and Zaragoza 2009, the variant of Lucene)."""
+    """BM25 of a query and every product of a catalogue at once, for one field; see ``FieldStatistics``."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         documents = [tokenise(text) for text in texts]
@@ -140,44 +210,43 @@ class FieldIndex:
         return np.asarray(self._index.get_scores_from_ids(known), np.float32)
 
 
-def _bm25(field: FieldIndex, queries: Sequence[str], tokens: dict[str, list[str]], rows: NDArray[np.int64]) -> Column:
-    """Scores of the pairs; one query's scores of the whole catalogue are in memory at a time."""
+def _pairs_of(queries: Sequence[str]) -> dict[str, list[int]]:
     pairs: dict[str, list[int]] = {}
     for pair, query in enumerate(queries):
         pairs.setdefault(query, []).append(pair)
-    found = np.zeros(len(queries), np.float32)
-    for query, chosen in pairs.items():
-        found[chosen] = field.scores(tokens[query])[rows[chosen]]
-    return found
+    return pairs
 
 
 class _Words(NamedTuple):
-    """The tokens of one product."""
+    """One product."""
 
-    title: list[str]
-    in_title: frozenset[str]
-    text_length: int
-    in_text: frozenset[str]
+    title_tokens: list[str]
+    title: Document
+    text: Document
 
-    @classmethod
-    def of(cls, product: Product) -> _Words:
-        title, text = tokenise(product.title), tokenise(whole_text(product))
-        return cls(title, frozenset(title), len(text), frozenset(text))
+
+def _words_of(product: Product, known: dict[tuple[str, str], _Words]) -> _Words:
+    content = product.title, whole_text(product)
+    found = known.get(content)
+    if found is None:
+        title, text = map(tokenise, content)
+        found = known[content] = _Words(title, Document.of(title), Document.of(text))
+    return found
 
 
 def _counts(query: list[str], words: _Words) -> tuple[float, ...]:
     """The columns after BM25, in the order of ``LexicalStatistics``."""
-    asked = set(query)
+    asked, in_title, in_text = set(query), words.title.counts.keys(), words.text.counts.keys()
     numbers = {token for token in asked if any(character.isdigit() for character in token)}
     return (
         len(query),
-        len(words.title),
-        words.text_length,
-        len(asked & words.in_title) / max(1, len(asked)),
-        len(asked & words.in_text) / max(1, len(asked)),
-        _has_phrase(words.title, query),
-        len(numbers & words.in_text),
-        len(numbers - words.in_text),
+        words.title.length,
+        words.text.length,
+        len(asked & in_title) / max(1, len(asked)),
+        len(asked & in_text) / max(1, len(asked)),
+        _has_phrase(words.title_tokens, query),
+        len(numbers & in_text),
+        len(numbers - in_text),
     )
 
 

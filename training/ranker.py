@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from labelstream.schemas.errors import ModelUnusable, SettingsError
+from labelstream.schemas.learning_settings import RankerSettings
 from labelstream.training.features import FeatureTable
-from labelstream.training.ranker_settings import RankerSettings
 from labelstream.training.ranking_matrix import training_matrix, xgboost
 from labelstream.training.ranking_rows import RankingRows
+from labelstream.training.xgboost_options import matrix_options, validation_metric, xgboost_parameters
 
 MODEL, CARD = "model.json", "ranker.json"
 
@@ -210,15 +211,19 @@ def boost(
         settings: How.
         cache: An empty folder for matrices that lie on disk.
     """
-    matrix = training_matrix(training, settings.matrix, cache / "training")
+    matrix = training_matrix(training, matrix_options(settings), cache / "training")
     if validation is None:
-        return xgboost.train(settings.parameters, matrix, settings.rounds)
-    held_out = training_matrix(validation, settings.matrix, cache / "validation", matrix)
+        return xgboost.train(xgboost_parameters(settings), matrix, settings.rounds)
+    held_out = training_matrix(validation, matrix_options(settings), cache / "validation", matrix)
     stop = xgboost.callback.EarlyStopping(
-        rounds=settings.patience, metric_name=settings.metric, data_name="validation", maximize=True, save_best=True
+        rounds=settings.patience,
+        metric_name=validation_metric(settings),
+        data_name="validation",
+        maximize=True,
+        save_best=True,
     )
     return xgboost.train(
-        settings.parameters,
+        xgboost_parameters(settings),
         matrix,
         settings.rounds,
         evals=[(held_out, "validation")],

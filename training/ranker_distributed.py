@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from labelstream.schemas.errors import MissingDependency, ModelUnavailable, SettingsError
+from labelstream.schemas.learning_settings import RankerSettings
 from labelstream.training.ranker import MODEL, Ranker, boost, check_rows
-from labelstream.training.ranker_settings import RankerSettings
 from labelstream.training.ranking_matrix import xgboost
 from labelstream.training.ranking_rows import QUERY, RankingFile, RankingSet
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from labelstream.schemas.learning_settings import RankerSettings
 from labelstream.schemas.scale import Floats
 from labelstream.training.features import FeatureTable
 from labelstream.training.ranker import Ranker
-from labelstream.training.ranker_settings import RankerSettings
 from labelstream.training.ranking_rows import RankingSet
 from labelstream.training.splits import query_holdouts
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from labelstream.schemas.errors import MissingDependency
-from labelstream.training.ranker_settings import MatrixOptions
 from labelstream.training.ranking_rows import RankingRows, RankingSet
+from labelstream.training.xgboost_options import MatrixOptions
 
 try:
     import xgboost

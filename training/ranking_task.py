@@ -11,17 +11,18 @@ import numpy as np
 import pyarrow as pa
 
 from labelstream.schemas.errors import SettingsError
+from labelstream.schemas.learning_settings import EngagementSettings
 from labelstream.schemas.ranking_label import RankingLabel
 from labelstream.schemas.scale import Floats, LabelScale
 from labelstream.streaming.lake import Lake
-from labelstream.training.engagement import EngagementSettings, engagement_of
+from labelstream.training.engagement import engagement_of
 from labelstream.training.engagement_counts import read_counts
 from labelstream.training.features import FeatureTable, build_features
 from labelstream.training.gate import CONTENT, ENGAGEMENT
 from labelstream.training.judgments import Integers
 from labelstream.training.lexical import LexicalIndex
 from labelstream.training.ranking_data import TrainingSnapshot, history_of, product_of
-from labelstream.training.ranking_metrics import ADD_TO_CART_CUTOFF, add_to_cart_share, ndcg, rank
+from labelstream.training.ranking_metrics import add_to_cart_share, ndcg, rank
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,7 @@ class RankingTask:
         levels: The labeller's most probable level, 0 the worst; shape (pairs,).
         carts: Adds to cart in the window; shape (pairs,).
         judges: Fingerprints of the models that made the labels.
+        words: Of the snapshot's catalogue.
     """
 
     snapshot: int
@@ -51,6 +53,7 @@ class RankingTask:
     levels: Integers
     carts: Floats
     judges: tuple[str, ...]
+    words: LexicalIndex
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -59,12 +62,13 @@ class RankingTask:
         """What a ranker is trained on; shape (pairs,), in [0, 1]."""
         return label.label(self.content, self.engagement)
 
-    def measure(self, pairs: Integers, scores: Floats) -> dict[str, Floats]:
+    def measure(self, pairs: Integers, scores: Floats, *, cutoff: int) -> dict[str, Floats]:
         """Both measures of the gate for each query among some pairs.
 
         Args:
             pairs: All pairs of the queries that are measured.
             scores: A ranker's; shape (pairs,).
+            cutoff: k of ATC@k. Of a query with no more products than that it says nothing.
 
         Returns:
             By the gate's name of the measure; shape (queries,), NaN where a query defines none.
@@ -72,7 +76,11 @@ class RankingTask:
         ranking = rank([self.queries[i] for i in pairs], [self.product_ids[i] for i in pairs], scores)
         return {
             CONTENT: ndcg(ranking, self.levels[pairs].astype(float)),
-            ENGAGEMENT: add_to_cart_share(ranking, self.carts[pairs], k=ADD_TO_CART_CUTOFF),
+            ENGAGEMENT: np.where(
+                np.bincount(ranking.query_numbers) > cutoff,
+                add_to_cart_share(ranking, self.carts[pairs], k=cutoff),
+                np.nan,
+            ),
         }
 
 
@@ -98,8 +106,9 @@ def read_task(
     rows = _of_scale(data.table(), scale, number)
     queries, product_ids = (tuple(rows.column(name).to_pylist()) for name in ("query", "product_id"))
     scores = rows.column("cross_encoder_score").to_numpy()
+    words = LexicalIndex(data.products())
     features = build_features(
-        queries, [product_of(row) for row in rows.to_pylist()], LexicalIndex(data.products()),
+        queries, [product_of(row) for row in rows.to_pylist()], words,
         cross_encoder_scores=np.asarray(scores, float), history=history_of(rows, until),
     )  # fmt: skip
     place = {level: number for number, level in enumerate(scale.levels)}
@@ -114,6 +123,7 @@ def read_task(
         levels=np.array([place[level] for level in rows.column("level").to_pylist()], dtype=np.int64),
         carts=_carts(lake, number, until, queries, product_ids),
         judges=tuple(sorted(set(rows.column("model_version").to_pylist()))),
+        words=words,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.scale import LabelScale
 from labelstream.schemas.settings import LakeSettings
 from labelstream.streaming.lake import Lake
-from labelstream.training.durable_files import make_folder, storage_errors, sync, write_new
+from labelstream.training.durable_files import whole_file
 from labelstream.training.report_evaluation import read_evaluation
 from labelstream.training.report_inputs import Ablation, Cost, Source, Tradeoff, read_part
 from labelstream.training.report_labels import LabelHistory, read_label_history
@@ -70,12 +69,5 @@ def write_report(path: Path, inputs: ReportInputs) -> None:
         TransientError: The disk is full, or does not answer.
     """
     content = render_report(inputs)
-    beside = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    with storage_errors(path.parent):
-        make_folder(path.parent)
-        try:
-            write_new(beside, content)
-            beside.replace(path)
-            sync(path.parent)
-        finally:
-            beside.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        file.write(content.encode())

@@ -7,48 +7,24 @@ from importlib.metadata import version as package_version
 from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
 from labelstream.schemas.errors import SettingsError
-from labelstream.schemas.ranking_label import RANKING_LABELS, RankingLabel
-from labelstream.schemas.scale import Floats, LabelScale
+from labelstream.schemas.scale import Floats
+from labelstream.schemas.settings import Settings
 from labelstream.streaming.lake import Lake
-from labelstream.training.engagement import EngagementSettings
 from labelstream.training.features import FeatureTable
-from labelstream.training.gate import METRICS, Evidence, GateSettings, Verdict, judge
+from labelstream.training.gate import CONTENT, METRICS, Evidence, Verdict, judge
+from labelstream.training.human_content import HumanJudgements
 from labelstream.training.judgments import Integers
 from labelstream.training.manifest import CodeVersion, DataSnapshot, Kind, Origin
 from labelstream.training.ranker import Ranker
+from labelstream.training.ranker_fit import fit_ranker
 from labelstream.training.ranking_task import RankingTask, read_task, split_queries
 from labelstream.training.registry import Entry, Registry
 
 KIND: Kind = "ranker"
 
-
-class RetrainSettings(BaseModel):
-    """How a ranker is trained again, and what it must show."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    window_days: int = Field(default=7, ge=1, description="Newest days: labels and measures are from these.")
-    held_out: float = Field(default=0.25, gt=0, lt=1, description="Share of the queries that measure.")
-    keep: int = Field(default=5, ge=1, description="Versions to keep beside those that a rollback needs.")
-    seed: int = Field(default=1, ge=0, description="Same snapshot, same settings, same seed: same ranker.")
-    label: RankingLabel = Field(default=RankingLabel(), description="What the ranker is trained on.")
-    engagement: EngagementSettings = Field(default=EngagementSettings(), description="How actions are weighed.")
-    gate: GateSettings = Field(default=GateSettings(), description="What a challenger must show.")
-
-
-def ranking_label(name: str) -> RankingLabel:
-    """A named label.
-
-    Raises:
-        SettingsError: There is none of this name.
-    """
-    if name not in RANKING_LABELS:
-        raise SettingsError(f"--label {name}: choose one of {', '.join(RANKING_LABELS)}")
-    return RANKING_LABELS[name]
-
+_SECTIONS = ("retrain", "gate", "engagement", "ranker")
 
 Train = Callable[[FeatureTable, Floats, Sequence[str]], Ranker]
 
@@ -74,10 +50,10 @@ class Retrained(NamedTuple):
 def retrain(
     lake: Lake,
     registry: Registry,
-    settings: RetrainSettings,
-    scale: LabelScale,
+    settings: Settings,
     *,
-    train: Train,
+    humans: HumanJudgements | None = None,
+    train: Train | None = None,
     snapshot: int | None = None,
     dry_run: bool = False,
 ) -> Retrained:
@@ -89,9 +65,9 @@ def retrain(
     Args:
         lake: Open, read-only or not.
         registry: Where versions and champions are kept.
-        settings: How.
-        scale: Of the labels.
-        train: Trains a ranker on features, labels and queries.
+        settings: Scale, and the sections retrain, gate, engagement and ranker.
+        humans: Measure content by these judgements; None for the labeller's own levels of the held-out queries.
+        train: Trains a ranker on features, labels and queries; None for XGBoost with the settings.
         snapshot: Of the lake; None for the newest.
         dry_run: Change nothing.
 
@@ -100,28 +76,65 @@ def retrain(
         StaleChampion: Another run has promoted its challenger meanwhile.
         TransientError: The lake or the registry does not answer.
     """
-    task = read_task(lake, scale, settings.engagement, window_days=settings.window_days, snapshot=snapshot)
-    training, held_out = split_queries(task.queries, settings.held_out)
-    champion = registry.champion(KIND)
-    labels = task.labels(settings.label)
-    challenger = train(task.features.select(training), labels[training], [task.queries[i] for i in training])
-    seen = task.features.select(held_out)
-    found = task.measure(held_out, challenger.score(seen).astype(float))
-    before = (
-        None if champion is None else task.measure(held_out, Ranker.load(champion.folder).score(seen).astype(float))
+    chosen, scale = settings.retrain, settings.scale
+    task = read_task(lake, scale, settings.engagement, window_days=chosen.window_days, snapshot=snapshot)
+    training, held_out = _split(task, chosen.held_out, humans)
+    labels = task.labels(chosen.ranking_label)
+    challenger = (train or _trainer(settings))(
+        task.features.select(training), labels[training], [task.queries[i] for i in training]
     )
+    measure = _measure_of(lake, task, held_out, humans, cutoff=settings.gate.engagement_cutoff)
+    champion = registry.champion(KIND)
+    found = measure(challenger)
+    before = None if champion is None else measure(Ranker.load(champion.folder))
     mix = np.bincount(task.levels[training], minlength=len(scale.levels)).astype(float)
     verdict = judge(Evidence(found, before, len(training), mix, _known_mix(registry, champion)), settings.gate)
     metrics = {"challenger": _means(found), "champion": before and _means(before), "labels": mix.tolist()}
+    metrics["content_judged_by"] = "labeller" if humans is None else "people"
     if dry_run:
         return Retrained(None, verdict, champion, False, metrics)
-    version = _add(registry, challenger, _origin(lake, task, training, settings), metrics | verdict.as_dict())
+    version = _add(registry, challenger, _origin(lake, task, training, settings, humans), metrics | verdict.as_dict())
     promoted = verdict.passed and (champion is None or champion.version != version)
     if promoted:
         expected = None if champion is None else champion.version
         champion = registry.promote(KIND, version, expected=expected, reason=verdict.summary)
-        registry.prune(KIND, keep=settings.keep)
+        registry.prune(KIND, keep=chosen.keep)
     return Retrained(version, verdict, champion, promoted, metrics)
+
+
+def _split(task: RankingTask, share: float, humans: HumanJudgements | None) -> tuple[Integers, Integers]:
+    training, held_out = split_queries(task.queries, share)
+    if humans is None:
+        return training, held_out
+    kept = humans.without(task.queries, training)
+    if not len(kept):
+        raise SettingsError("people have judged every query of the lake, so none is left to train on; judge fewer")
+    return kept, np.setdiff1d(np.arange(len(task)), kept)  # judged queries can measure engagement too
+
+
+def _trainer(settings: Settings) -> Train:
+    label = str(settings.retrain.ranking_label.description)
+
+    def train(features: FeatureTable, labels: Floats, queries: Sequence[str]) -> Ranker:
+        return fit_ranker(features, labels, queries, settings.ranker, label=label)
+
+    return train
+
+
+def _measure_of(
+    lake: Lake, task: RankingTask, held_out: Integers, humans: HumanJudgements | None, *, cutoff: int
+) -> Callable[[Ranker], dict[str, Floats]]:
+    """How the gate measures a ranker; challenger and champion see the same features of the same pairs."""
+    seen = task.features.select(held_out)
+    judged = None if humans is None else humans.features(lake, task)
+
+    def measure(ranker: Ranker) -> dict[str, Floats]:
+        found = task.measure(held_out, ranker.score(seen).astype(float), cutoff=cutoff)
+        if humans is not None and judged is not None:
+            found[CONTENT] = humans.measure(ranker, judged)
+        return found
+
+    return measure
 
 
 def _known_mix(registry: Registry, champion: Entry | None) -> Floats | None:
@@ -145,12 +158,17 @@ def _add(registry: Registry, ranker: Ranker, origin: Origin, metrics: dict[str, 
         return registry.add(KIND, folder, origin=origin, metrics=metrics)
 
 
-def _origin(lake: Lake, task: RankingTask, training: Integers, settings: RetrainSettings) -> Origin:
+def _origin(
+    lake: Lake, task: RankingTask, training: Integers, settings: Settings, humans: HumanJudgements | None
+) -> Origin:
     rows = {"pairs": len(task), "training_pairs": len(training)}
+    sources: dict[str, str] = {}
+    if humans is not None:
+        rows["judged_pairs"], sources = len(humans.judged), dict(humans.sources)
     return Origin(
-        data=DataSnapshot(lake=lake.identity, snapshot=task.snapshot, rows=rows),
+        data=DataSnapshot(lake=lake.identity, snapshot=task.snapshot, rows=rows, sources=sources),
         code=CodeVersion(package=package_version("labelstream")),
-        settings=settings.model_dump(mode="json"),
-        seed=settings.seed,
+        settings=settings.model_dump(mode="json", include=set(_SECTIONS)),
+        seed=settings.ranker.seed,
         parents=task.judges,
     )

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import numpy as np
 
+from labelstream.schemas.learning_settings import EngagementSettings
 from labelstream.schemas.product import Product
 from labelstream.schemas.scale import Floats, LabelScale
 from labelstream.training.engagement import estimate_engagement
@@ -28,6 +29,7 @@ def simulated_world(
     encoder_scores: Floats,
     sessions: int,
     world_seed: int,
+    engagement: EngagementSettings | None = None,
 ) -> World:
     """Simulate a log, and split its days: features see the first half, the label's engagement the second.
 
@@ -39,6 +41,7 @@ def simulated_world(
         encoder_scores: A cross-encoder's; shape (pairs,).
         sessions: Of the simulation.
         world_seed: Of its products' popularity.
+        engagement: How actions are weighed; None for the defaults.
     """
     settings = SimulationSettings(sessions=sessions, world_seed=world_seed)
     simulation = Simulation(judged, scale, settings)
@@ -47,8 +50,10 @@ def simulated_world(
     features = build_features(
         judged.queries, judged.products, LexicalIndex(products), cross_encoder_scores=encoder_scores, history=history
     )
-    engagement = estimate_engagement(simulation.counts(since=until)).of(judged.queries, judged.product_ids)
-    return World(judged, content, engagement, simulation.truth.add_to_cart_rate, features)
+    found = estimate_engagement(simulation.counts(since=until), engagement)
+    return World(
+        judged, content, found.of(judged.queries, judged.product_ids), simulation.truth.add_to_cart_rate, features
+    )
 
 
 def _counts_by_pair_and_product(counts: EngagementCounts, judged: JudgedPairs) -> tuple[Integers, Integers]:

@@ -141,7 +141,7 @@ def make_weak_pairs(
     per_query = len(index.candidates("a", rng))
     wanted = max(1, count // per_query)
     asked = list(dict.fromkeys(normalise_query(query) for query in queries))[: wanted // 2]
-    asked += catalogue_queries(index.products, wanted - len(asked), seed=seed)
+    asked = list(dict.fromkeys(asked + catalogue_queries(index.products, wanted - len(asked), seed=seed)))
     known = {normalise_query(query) for query in judged.queries}
     drawn = [(query, row) for query in asked if query not in known for row in index.candidates(query, rng)]
     if not drawn:

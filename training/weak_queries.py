@@ -10,19 +10,21 @@ import numpy as np
 
 from labelstream.schemas.keys import normalise_query
 from labelstream.schemas.product import Product
+from labelstream.schemas.scale import Floats
 
 _WORD = re.compile(r"[^\W\d_][\w'-]+")
 _GLUE = frozenset(
     {"a", "an", "and", "as", "at", "by", "for", "from", "in", "of", "on", "or", "per", "the", "to", "with"}
 )
-_LONGEST_PHRASE = 3
-_RAREST, _COMMONEST_SHARE = 3, 0.03
-# Of the queries that are made: phrases of titles, categories, brands with a phrase; what is short goes to phrases.
-_CATEGORIES, _BRANDED = 0.1, 0.15
+# Shares of phrases of one, two and three words: shoppers type few, while a title has as many long ones as short ones.
+_LENGTHS = (0.35, 0.45, 0.2)
+_RAREST, _COMMONEST_SHARE = 3, 0.1
+# Of the queries that are made: categories, brands, brands with a phrase of titles; the rest are phrases alone.
+_CATEGORIES, _BRANDS, _BRANDED = 0.1, 0.1, 0.1
 
 
 def catalogue_queries(products: Sequence[Product], count: int, *, seed: int) -> list[str]:
-    """Draw queries from a catalogue: phrases of its titles, its categories, a brand with a phrase.
+    """Draw queries from a catalogue: phrases of its titles, its categories, its brands, a brand with a phrase.
 
     Args:
         products: The catalogue.
@@ -35,8 +37,10 @@ def catalogue_queries(products: Sequence[Product], count: int, *, seed: int) -> 
     rng = np.random.default_rng(seed)
     phrases, weights = _phrases(products)
     categories = sorted({normalise_query(product.category) for product in products if product.category})
-    brands = sorted({normalise_query(product.brand) for product in products if product.brand})
+    sizes = Counter(normalise_query(product.brand) for product in products if product.brand)
+    brands = sorted(sizes)
     found = _some(rng, categories, round(count * _CATEGORIES))
+    found += _some(rng, brands, round(count * _BRANDS), np.sqrt([sizes[brand] for brand in brands]))
     if phrases:
         branded = min(round(count * _BRANDED), len(brands) * len(phrases))
         found += [f"{rng.choice(brands)} {rng.choice(phrases, p=weights)}" for _ in range(branded)]
@@ -45,18 +49,23 @@ def catalogue_queries(products: Sequence[Product], count: int, *, seed: int) -> 
     return list(dict.fromkeys(found))
 
 
-def _some(rng: np.random.Generator, texts: list[str], count: int) -> list[str]:
-    return [texts[i] for i in rng.permutation(len(texts))[:count]]
+def _some(rng: np.random.Generator, texts: list[str], count: int, weights: Floats | None = None) -> list[str]:
+    """Different texts, the heavier the likelier; all of them where there are fewer than wanted."""
+    chances = None if weights is None else weights / weights.sum()
+    return [texts[i] for i in rng.choice(len(texts), min(count, len(texts)), replace=False, p=chances)] if texts else []
 
 
-def _phrases(products: Sequence[Product]) -> tuple[list[str], np.ndarray]:
-    """Phrases of one to three words that several titles have, not too many; the more titles, the likelier."""
+def _phrases(products: Sequence[Product]) -> tuple[list[str], Floats]:
+    """Phrases of one to three words that several titles have, not too many, and how likely each is.
+
+    Of phrases of one length, the more titles have it the likelier it is.
+    """
     counts: Counter[str] = Counter()
     for product in products:
         words = _WORD.findall(normalise_query(product.title))
         spans = {
             " ".join(words[start : start + length])
-            for length in range(1, _LONGEST_PHRASE + 1)
+            for length in range(1, len(_LENGTHS) + 1)
             for start in range(len(words) - length + 1)
             if words[start] not in _GLUE and words[start + length - 1] not in _GLUE
         }
@@ -64,4 +73,7 @@ def _phrases(products: Sequence[Product]) -> tuple[list[str], np.ndarray]:
     most = max(_RAREST, _COMMONEST_SHARE * len(products))
     kept = sorted(phrase for phrase, titles in counts.items() if _RAREST <= titles <= most)
     weights = np.sqrt([counts[phrase] for phrase in kept])
+    lengths = np.array([len(phrase.split()) for phrase in kept], np.int64)
+    for length, share in enumerate(_LENGTHS, start=1):
+        weights[lengths == length] *= share / max(1e-9, weights[lengths == length].sum())
     return kept, weights / weights.sum()

@@ -79,7 +79,9 @@ def ask_ranker(judged: JudgedPairs, products: Sequence[Product], settings: Setti
 
     ranker = Ranker.load(folder)
     wanted = ranker.card.features
-    scores = PairScorer(settings.encoder).score(*judged.texts) if "cross_encoder_score" in wanted else None
+    scores = (
+        PairScorer(settings.encoder, settings.scale).score(*judged.texts) if "cross_encoder_score" in wanted else None
+    )
     history = _history(judged, settings) if "pair_impressions" in wanted else None
     features = build_features(
         judged.queries, judged.products, LexicalIndex(products), cross_encoder_scores=scores, history=history

@@ -29,7 +29,7 @@ def experiment(
     predictions: Annotated[
         Path, typer.Option(exists=True, help="predictions.parquet of `labelstream evaluate` on these judgements.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder for ablation.json and tradeoff.json.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for ablation.json, tradeoff.json and metrics.json.")],
     catalogue: CatalogueOption = None,
     layout: LayoutOption = Layout.CHORUS,
     encoder_predictions: Annotated[
@@ -42,9 +42,9 @@ def experiment(
     seed: Annotated[int, typer.Option(min=0, help="Of folds, rankers and intervals.")] = 1,
 ) -> None:
     """Ablation of the ranker's label, and its trade-off over α and β. Engagement is a SIMULATION throughout."""
+    from labelstream.training.durable_files import whole_file
     from labelstream.training.experiment import Experiment
     from labelstream.training.ranker_fit import fit_ranker
-    from labelstream.training.ranker_settings import RankerSettings
     from labelstream.training.simulated_world import simulated_world
 
     settings = Settings.load()
@@ -53,18 +53,25 @@ def experiment(
     world = simulated_world(
         judged, products, settings.scale, content=_column(predictions, judged, "expected_score"),
         encoder_scores=_encoder_scores(encoder_predictions, judged, settings), sessions=sessions,
-        world_seed=world_seed,
+        world_seed=world_seed, engagement=settings.engagement,
     )  # fmt: skip
-    how = RankerSettings(seed=seed, rounds=300, patience=30, max_depth=4)
+    how = settings.ranker.model_copy(update={"seed": seed})
     made = Experiment(
         world, lambda features, labels, queries: fit_ranker(features, labels, queries, how).score,
         folds=folds, cutoff=cutoff, seed=seed,
     )  # fmt: skip
-    out.mkdir(parents=True, exist_ok=True)
-    for name, found in (("ablation", made.ablation()), ("tradeoff", made.trade_off(judgments.stem))):
-        (out / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n")
-        _print(name, found)
-    err.print(f"written to {out}: ablation.json, tradeoff.json. Engagement in them is simulated.", soft_wrap=True)
+    ablation, trade_off = made.ablation(), made.trade_off(str(judgments))
+    chosen_by = {"sessions": sessions, "world_seed": world_seed, "cutoff": cutoff, "folds": folds, "seed": seed}
+    metrics = made.summary(trade_off) | {"settings": chosen_by}
+    for name, found in (("ablation", ablation), ("tradeoff", trade_off), ("metrics", metrics)):
+        with whole_file(out / f"{name}.json") as file:
+            file.write(json.dumps(found, indent=2).encode() + b"\n")
+    _print("ablation", ablation)
+    _print("tradeoff", trade_off)
+    err.print(
+        f"written to {out}: ablation.json, tradeoff.json, metrics.json. Engagement in them is simulated.",
+        soft_wrap=True,
+    )
 
 
 def _column(path: Path, judged: JudgedPairs, name: str) -> Any:
@@ -101,7 +108,7 @@ def _encoder_scores(path: Path | None, judged: JudgedPairs, settings: Settings) 
     from labelstream.actors.pair_scorer import PairScorer
 
     err.print("scoring the pairs with the encoder that LABELSTREAM_ENCODER_MODEL names, or the packaged one …")
-    return PairScorer(settings.encoder).score(*judged.texts).astype(float)
+    return PairScorer(settings.encoder, settings.scale).score(*judged.texts).astype(float)
 
 
 def _print(name: str, found: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ import typer
 from labelstream.console import out, print_facts, print_table
 from labelstream.printable import printable
 from labelstream.schemas.errors import ModelUnusable, SettingsError
+from labelstream.schemas.settings import Settings
 from labelstream.training.manifest import Kind
 
 if TYPE_CHECKING:
@@ -23,16 +24,16 @@ models = typer.Typer(
     help="Versions of the trained models: which one is champion, promotion by hand, and the way back.",
 )
 
-Folder = Annotated[Path, typer.Option("--registry", help="Folder of the registry.")]
+Folder = Annotated[
+    Path | None, typer.Option("--registry", help="Folder of the registry; left out, LABELSTREAM_REGISTRY_FOLDER.")
+]
 OfKind = Annotated[Kind, typer.Option("--kind", "-k", help="Which models.")]
 Version = Annotated[str, typer.Argument(help="As `models list` shows it.", show_default=False)]
 Reason = Annotated[str, typer.Option(help="Why, for those who read the history.")]
 
-FOLDER = Path(".labelstream/registry")
-
 
 @models.command("list")
-def list_versions(kind: OfKind = "ranker", folder: Folder = FOLDER) -> None:
+def list_versions(kind: OfKind = "ranker", folder: Folder = None) -> None:
     """All versions, oldest first, with their figures, and where one rollback after another leads to."""
     registry = _registry(folder)
     path = registry.history(kind).rollback_path
@@ -44,7 +45,7 @@ def list_versions(kind: OfKind = "ranker", folder: Folder = FOLDER) -> None:
 
 
 @models.command()
-def show(version: Version, kind: OfKind = "ranker", folder: Folder = FOLDER) -> None:
+def show(version: Version, kind: OfKind = "ranker", folder: Folder = None) -> None:
     """One version: what it was made from, how well it did, its files and its history."""
     registry = _registry(folder)
     manifest = registry.manifest(kind, version)
@@ -62,7 +63,7 @@ def show(version: Version, kind: OfKind = "ranker", folder: Folder = FOLDER) -> 
 
 @models.command()
 def promote(
-    version: Version, kind: OfKind = "ranker", folder: Folder = FOLDER, reason: Reason = "promoted by hand"
+    version: Version, kind: OfKind = "ranker", folder: Folder = None, reason: Reason = "promoted by hand"
 ) -> None:
     """Make a version the champion, past the gate. Serving picks it up by itself."""
     registry = _registry(folder)
@@ -74,7 +75,7 @@ def promote(
 @models.command()
 def rollback(
     kind: OfKind = "ranker",
-    folder: Folder = FOLDER,
+    folder: Folder = None,
     reason: Reason = "rolled back by hand",
     unwanted: Annotated[
         str | None,
@@ -89,7 +90,7 @@ def rollback(
 def verify(
     version: Annotated[str | None, typer.Argument(help="One version; all without it.", show_default=False)] = None,
     kind: OfKind = "ranker",
-    folder: Folder = FOLDER,
+    folder: Folder = None,
 ) -> None:
     """Compare files with manifests, every byte of them; exit code 1 where something has changed."""
     registry = _registry(folder)
@@ -104,18 +105,19 @@ def verify(
 def prune(
     keep: Annotated[int, typer.Option(min=1, help="How many of the newest to keep, and how many rollbacks.")] = 5,
     kind: OfKind = "ranker",
-    folder: Folder = FOLDER,
+    folder: Folder = None,
 ) -> None:
     """Delete old versions; the champion, and those that rollbacks lead to, stay."""
     gone = _registry(folder).prune(kind, keep=keep)
     print_table(f"{kind} versions", ("deleted",), [(version,) for version in gone])
 
 
-def _registry(folder: Path) -> Registry:
+def _registry(given: Path | None) -> Registry:
     from labelstream.training.registry import Registry
 
+    folder = given or Settings.load().registry.folder
     if not folder.is_dir():
-        raise SettingsError(f"--registry {folder}: there is no such folder; a training run makes it")
+        raise SettingsError(f"--registry {folder}: there is no such folder; `labelstream retrain` makes it")
     return Registry(folder)
 
 

@@ -2,58 +2,87 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labelstream.commands.registry import FOLDER
+from labelstream.commands.judgements import CatalogueOption, Layout, LayoutOption, read_judgements
+from labelstream.commands.options import with_options
 from labelstream.console import err, print_facts, print_table
 from labelstream.schemas.settings import Settings
 
 if TYPE_CHECKING:
+    from labelstream.training.human_content import HumanJudgements
     from labelstream.training.retraining import Retrained
 
 REFUSED = 4
 
 
 def retrain(
-    registry: Annotated[Path, typer.Option("--registry", help="Folder of the registry.")] = FOLDER,
+    registry: Annotated[
+        Path | None, typer.Option("--registry", help="Folder of the registry; left out, LABELSTREAM_REGISTRY_FOLDER.")
+    ] = None,
     snapshot: Annotated[int | None, typer.Option(min=0, help="Of the lake; left out, the newest.")] = None,
-    label: Annotated[str, typer.Option(help="What the ranker is taught: a name of `labelstream experiment`.")] = "",
+    label: Annotated[
+        str | None,
+        typer.Option(help="What the ranker is taught, see docs/learning.md; left out, LABELSTREAM_RETRAIN_LABEL."),
+    ] = None,
+    judgments: Annotated[
+        Path | None,
+        typer.Option("--judgments", exists=True, help="Let people judge content: CSV query,docid,rating, or --layout."),
+    ] = None,
+    catalogue: CatalogueOption = None,
+    layout: LayoutOption = Layout.CHORUS,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Train and judge, but change nothing.")] = False,
 ) -> None:
     """Train a ranker on the tables and promote it if the gate lets it pass. Exit code 4: it was refused.
 
     Run it on a schedule. It may run twice at once and be killed at any moment; the same snapshot gives the same
-    ranker. `labelstream models rollback` brings the former one back.
+    ranker. `labelstream models rollback` brings the former one back. With --judgments the gate measures content on
+    judged queries, which no ranker is trained on, and not by the labeller's own labels.
     """
     from labelstream.streaming.lake import Lake
-    from labelstream.training.ranker_fit import fit_ranker
-    from labelstream.training.ranker_settings import RankerSettings
     from labelstream.training.registry import Registry
-    from labelstream.training.retraining import RetrainSettings, ranking_label
     from labelstream.training.retraining import retrain as train_again
 
-    settings = Settings.load()
-    chosen = RetrainSettings() if not label else RetrainSettings(label=ranking_label(label))
-    how = RankerSettings(seed=chosen.seed)
+    settings = with_options(Settings.load(), retrain={"label": label}, registry={"folder": registry})
+    humans = None if judgments is None else _humans(judgments, catalogue, layout, settings)
     with Lake(settings.lake, read_only=True) as lake:
         err.print(f"reading snapshot {lake.snapshot if snapshot is None else snapshot} …")
         done = train_again(
-            lake, Registry(registry), chosen, settings.scale, snapshot=snapshot, dry_run=dry_run,
-            train=lambda features, labels, queries: fit_ranker(
-                features, labels, queries, how, label=str(chosen.label.description)
-            ),
-        )  # fmt: skip
+            lake, Registry(settings.registry.folder), settings, humans=humans, snapshot=snapshot, dry_run=dry_run
+        )
     _print(done)
     if not done.verdict.passed:
         raise typer.Exit(REFUSED)
 
 
+def _humans(judgments: Path, catalogue: Path | None, layout: Layout, settings: Settings) -> HumanJudgements:
+    """Judged pairs with the cross-encoder's scores, and which files they are from."""
+    import numpy as np
+
+    from labelstream.actors.pair_scorer import PairScorer
+    from labelstream.training.human_content import HumanJudgements
+
+    judged = read_judgements(judgments, catalogue, None, layout, settings.scale)
+    scores = np.full(len(judged), np.nan)
+    if settings.encoder.enabled:
+        err.print(f"scoring {len(judged):,} judged pairs with the cross-encoder …")
+        scores = PairScorer(settings.encoder, settings.scale).score(*judged.texts).astype(float)
+    files = [path for path in (judgments, catalogue) if path is not None and path.is_file()]
+    return HumanJudgements(judged, scores, {path.name: _digest(path) for path in files})
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _print(done: Retrained) -> None:
     rows = [(check.name, "passed" if check.passed else "FAILED", check.detail) for check in done.verdict.checks]
-    print_table("the gate", ("check", "", "detail"), rows)
+    print_table(f"the gate (content judged by: {done.metrics['content_judged_by']})", ("check", "", "detail"), rows)
     champion = "nobody" if done.champion is None else done.champion.version
     facts = {"challenger": done.version or "not kept: a dry run", "promoted": "yes" if done.promoted else "no"}
     print_facts("ranker", facts | {"champion": champion})

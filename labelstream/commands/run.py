@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +16,8 @@ from labelstream.schemas.settings import Settings
 
 if TYPE_CHECKING:
     from labelstream.actors.application import Application, Progress
+    from labelstream.actors.learning_watch import LearningWatch
+    from labelstream.actors.metrics import Observed
 
 LOOK_EVERY_S = 0.5
 GIVEN_BACK = 3
@@ -47,22 +49,75 @@ def run_stream(settings: Settings, *, until_drained: bool) -> int:
     """
     from labelstream.actors.application import Application
 
-    err.print("starting Ray and loading the models …")
-    # The signals come after Ray, which puts handlers of its own in place when it starts.
-    with Application(settings) as application, stop_signals() as stopping:
-        _watch(application, stopping, until_drained=until_drained)
+    watched = Watched(settings)
+    with ExitStack() as closing:
+        if settings.observability.metrics_port is not None:
+            closing.enter_context(_served_metrics(settings, watched))
+        err.print("starting Ray and loading the models …")
+        # The signals come after Ray, which puts handlers of its own in place when it starts.
+        application = closing.enter_context(Application(settings))
+        stopping = closing.enter_context(stop_signals())
+        _watch(application, stopping, watched, until_drained=until_drained)
         given_back = application.stop()
     if stopping.is_set():
-        fate = f"{given_back} batches given back, to be read again" if given_back else "all batches in flight arrived"
-        err.print(f"stopped: {fate}")
+        say_stopped(given_back)
     return given_back
 
 
-def _watch(application: Application, stopping: threading.Event, *, until_drained: bool) -> None:
+def say_stopped(given_back: int) -> None:
+    """Say what became of the work under way.
+
+    Args:
+        given_back: Number of batches that were given back unfinished.
+    """
+    fate = f"{given_back} batches given back, to be read again" if given_back else "all batches in flight arrived"
+    err.print(f"stopped: {fate}")
+
+
+class Watched:
+    """What the metrics are made of: the last look at the stream, and what is asked at a scrape.
+
+    Args:
+        settings: All settings.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.progress: Progress | None = None
+        self.learning: LearningWatch | None = None
+
+    def observe(self) -> Observed:
+        """A look; safe from any thread."""
+        from labelstream.actors.metrics import Observed
+        from labelstream.actors.metrics_server import work_reports
+
+        progress = self.progress
+        if progress is None or self.learning is None:
+            return Observed(ready=False)
+        ready = progress.lake is not None and len(progress.reports) == self._settings.stream.replicas
+        return Observed(ready, progress, work_reports(self._settings), learning=self.learning.latest)
+
+
+@contextmanager
+def _served_metrics(settings: Settings, watched: Watched) -> Iterator[None]:
+    from labelstream.actors.learning_watch import LearningWatch, read_learning
+    from labelstream.actors.metrics import StreamMetrics
+    from labelstream.actors.metrics_server import metrics_server
+    from labelstream.training.registry import Registry
+
+    host, port = settings.observability.metrics_host, settings.observability.metrics_port
+    watch = LearningWatch(lambda: read_learning(settings.lake, Registry(settings.registry.folder)))
+    with metrics_server(StreamMetrics(watched.observe), host, port or 0) as url, watch:
+        watched.learning = watch
+        err.print(f"metrics at {url}")
+        yield
+
+
+def _watch(application: Application, stopping: threading.Event, watched: Watched, *, until_drained: bool) -> None:
     with progress_bar() as bar:
         task = bar.add_task("records", total=None, note="")
         while not stopping.wait(LOOK_EVERY_S):
-            progress = application.look()
+            progress = watched.progress = application.look()
             if progress.lake is not None and progress.lag is not None:
                 done = progress.lake.totals["records"]
                 bar.update(task, completed=done, total=done + progress.lag, note=_note(progress))

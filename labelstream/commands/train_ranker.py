@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from labelstream.commands.options import with_options
 from labelstream.console import err, print_facts, print_table
 from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.settings import Settings
@@ -18,36 +19,46 @@ def ranker(
     out: Annotated[Path, typer.Option("--out", help="Folder of the new ranker; must not exist.")],
     snapshot: Annotated[int | None, typer.Option(min=0, help="Of the lake; left out, the newest.")] = None,
     label: Annotated[
-        str, typer.Option(help="What it is taught; docs/learning.md names the labels.")
-    ] = "combined_balanced",
-    window_days: Annotated[int, typer.Option(min=1, help="Newest days, which the labels' engagement is from.")] = 7,
+        str | None,
+        typer.Option(help="What it is taught, see docs/learning.md; left out, LABELSTREAM_RETRAIN_LABEL."),
+    ] = None,
+    window_days: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Newest days, which the labels' engagement is from; left out, LABELSTREAM_RETRAIN_WINDOW_DAYS.",
+        ),
+    ] = None,
     without: Annotated[
         list[str] | None, typer.Option(help="Leave a group of features out, such as engagement.")
     ] = None,
     ltr: Annotated[
         Path | None, typer.Option(help="Also write it for the learning-to-rank plug-in of Elasticsearch or OpenSearch.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Same snapshot, same seed, same ranker.")] = 1,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Same snapshot, same seed, same ranker; left out, LABELSTREAM_RANKER_SEED."),
+    ] = None,
 ) -> None:
     """Train an XGBoost ranker on the tables. `labelstream retrain` does it on a schedule, with a gate."""
     from labelstream.streaming.lake import Lake
-    from labelstream.training.engagement import EngagementSettings
     from labelstream.training.ltr_export import write_ltr_model
     from labelstream.training.ranker_fit import fit_ranker
-    from labelstream.training.ranker_settings import RankerSettings
     from labelstream.training.ranking_task import read_task
-    from labelstream.training.retraining import ranking_label
 
     if out.exists():
         raise SettingsError(f"--out {out} exists; name a new folder, or remove this one")
-    settings, taught = Settings.load(), ranking_label(label)
+    settings = with_options(
+        Settings.load(), retrain={"label": label, "window_days": window_days}, ranker={"seed": seed}
+    )
+    taught = settings.retrain.ranking_label
     with Lake(settings.lake, read_only=True) as lake:
         err.print(f"reading snapshot {lake.snapshot if snapshot is None else snapshot} …")
-        task = read_task(lake, settings.scale, EngagementSettings(), window_days=window_days, snapshot=snapshot)
+        task = read_task(
+            lake, settings.scale, settings.engagement, window_days=settings.retrain.window_days, snapshot=snapshot
+        )
     features = task.features.without(*without) if without else task.features
-    found = fit_ranker(
-        features, task.labels(taught), task.queries, RankerSettings(seed=seed), label=str(taught.description)
-    )
+    found = fit_ranker(features, task.labels(taught), task.queries, settings.ranker, label=str(taught.description))
     found.save(out)
     if ltr is not None:
         write_ltr_model(ltr, found, out.name)

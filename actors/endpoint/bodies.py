@@ -1,0 +1,104 @@
+"""From the bytes of a body to a checked request, with every complaint under the name of its field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+from starlette.datastructures import Headers
+from starlette.types import Receive
+
+from labelstream.actors.endpoint.problems import ProblemType, Refused
+from labelstream.schemas.http import FieldError
+
+Body = TypeVar("Body", bound=BaseModel)
+Place = tuple[int | str, ...]
+
+MAX_ERRORS = 20  # a body of nothing but errors must not get an answer larger than itself
+MAX_DIGITS = 18  # of a declared length; Python refuses to read numbers of thousands
+MAX_NAME = 64  # names of fields come from outside
+
+
+class ClientGone(Exception):
+    """Nobody waits for the answer any more."""
+
+
+async def read_body(headers: Headers, receive: Receive, max_bytes: int) -> bytes:
+    """Take in a body of JSON, and no more of it than is allowed.
+
+    Raises:
+        Refused: It is too large (whether its length was declared or not), or says that it is not JSON.
+        ClientGone: The client hung up before its end.
+    """
+    _check_media_type(headers)
+    declared = headers.get("content-length", "")
+    if declared.isdecimal() and int(declared[:MAX_DIGITS]) > max_bytes:
+        raise _too_large(max_bytes)
+    parts, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        part = message.get("body", b"")
+        size += len(part)
+        if size > max_bytes:
+            raise _too_large(max_bytes)
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def _check_media_type(headers: Headers) -> None:
+    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    # A web page of somebody else can send forms and plain text here without asking, but not JSON.
+    if media_type != "application/json":
+        raise Refused(ProblemType.MEDIA_TYPE, "send the header Content-Type: application/json")
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        raise Refused(ProblemType.MEDIA_TYPE, "send the body as it is, without Content-Encoding")
+
+
+def _too_large(max_bytes: int) -> Refused:
+    return Refused(ProblemType.BODY_TOO_LARGE, f"more than {max_bytes} bytes; send it in parts")
+
+
+def parse(model: type[Body], body: bytes) -> Body:
+    """Check a body.
+
+    Its depth is bounded by the parser, at 200 levels.
+
+    Raises:
+        Refused: It is not JSON, or not of this model; the fields are named.
+    """
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=False, include_input=False)
+    if details[0]["type"] == "json_invalid":
+        raise Refused(ProblemType.NOT_JSON, details[0]["msg"])
+    errors = field_errors(details)
+    raise Refused(ProblemType.INVALID_FIELDS, in_words(errors), errors=errors)
+
+
+def field_errors(details: Sequence[ErrorDetails], *above: int | str) -> list[FieldError]:
+    """What pydantic complains of, each under its dotted path; of very many the first.
+
+    Args:
+        details: From ``ValidationError.errors``.
+        above: Where the checked thing lies in the body.
+    """
+    return [
+        FieldError(field=dotted((*above, *detail["loc"])), message=detail["msg"].removeprefix("Value error, "))
+        for detail in details[:MAX_ERRORS]
+    ]
+
+
+def dotted(place: Iterable[int | str]) -> str:
+    """A path in the body, such as ``pairs.3.query``."""
+    return ".".join(str(part)[:MAX_NAME] for part in place)
+
+
+def in_words(errors: Sequence[FieldError]) -> str:
+    """Errors of fields as one line."""
+    return "; ".join(f"{error.field}: {error.message}" if error.field else error.message for error in errors)

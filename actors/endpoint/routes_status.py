@@ -1,0 +1,70 @@
+"""What answers here, whether it lives, whether it is ready, and its figures."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from labelstream.actors.endpoint.openapi import reference, responses
+from labelstream.actors.endpoint.services import Services
+from labelstream.actors.endpoint.telemetry import Telemetry
+from labelstream.schemas.errors import TransientError
+from labelstream.schemas.http import Health, ModelsResponse
+
+logger = logging.getLogger(__name__)
+
+METRICS_PATIENCE_S = 4.0  # scrapers give up after 10 s, and our own figures must not wait for a model that hangs
+JSON = "application/json"
+
+
+@dataclass(frozen=True)
+class Status:
+    """Answers questions about the endpoint itself."""
+
+    services: Services
+    telemetry: Telemetry
+
+    def router(self) -> APIRouter:
+        """The routes of it."""
+        router = APIRouter(tags=["status"])
+        not_ready = {503: {"description": "Not ready", "content": {JSON: {"schema": reference(Health)}}}}
+        figures = {200: {"description": "Prometheus' text format", "content": {"text/plain": {}}}}
+        ready = responses(Health)
+        ready[503]["content"] |= not_ready[503]["content"]
+        metrics = responses(Health) | figures
+        router.get("/v1/models", summary="What answers", responses=responses(ModelsResponse), tags=["models"])(
+            self.models
+        )
+        router.get("/healthz", summary="Does it live?")(self.healthz)
+        router.get("/readyz", summary="Do all models answer?", responses=ready)(self.readyz)
+        router.get("/metrics", summary="Figures for Prometheus", responses=metrics)(self.metrics)
+        return router
+
+    async def models(self) -> Response:
+        """Which models answer, in which versions, and what their labels mean."""
+        return Response(ModelsResponse(models=await self.services.models()).model_dump_json(), media_type=JSON)
+
+    async def healthz(self) -> Response:
+        """Answers as long as the process does; restart it when it does not."""
+        return Response(Health(status="ok").model_dump_json(), media_type=JSON)
+
+    async def readyz(self) -> Response:
+        """Send requests only while this answers with 200; ``waiting_for`` names what is missing."""
+        missing = await self.services.waiting_for()
+        health = Health(status="not ready" if missing else "ok", waiting_for=missing)
+        return Response(health.model_dump_json(), 503 if missing else 200, media_type=JSON)
+
+    async def metrics(self) -> Response:
+        """Figures of this replica, and of the models, the stream and the lake behind it."""
+        try:
+            async with asyncio.timeout(METRICS_PATIENCE_S):
+                behind = await self.services.metrics()
+        except (TimeoutError, TransientError) as error:
+            # They are wanted most when something is down.
+            logger.warning("metrics without those of the models: %s", str(error) or type(error).__name__)
+            behind = ""
+        return Response(self.telemetry.text() + behind, media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,196 @@
+"""The deployment that owns the model actors, and the stream where it runs beside the endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import ray
+
+from labelstream.actors.application import Application, Progress
+from labelstream.actors.cluster import start_actor
+from labelstream.actors.endpoint.logs import configure_logging
+from labelstream.actors.label_keeper import LabelKeeper, LatePublisher
+from labelstream.actors.learning_watch import LearningWatch, read_learning
+from labelstream.actors.metrics import Observed, metrics_text
+from labelstream.actors.metrics_server import work_reports
+from labelstream.actors.model_pool import ModelPool
+from labelstream.actors.on_demand_pool import PoolDescription
+from labelstream.actors.ranker_actor import RankerActor, ranker_options
+from labelstream.actors.remote import RemoteWriter, first_line
+from labelstream.actors.replica_watch import ReplicaWatch
+from labelstream.actors.writer import Writer, writer_options
+from labelstream.schemas.errors import LabelstreamError, TerminalError
+from labelstream.schemas.settings import Settings
+from labelstream.streaming.retry import Patience
+from labelstream.training.registry import Registry
+
+LOOK_EVERY_S = 0.5
+PUBLISH_TIMEOUT_S = 120.0
+
+_log = logging.getLogger(__name__)
+
+
+class State(NamedTuple):
+    """How the stream beside the endpoint is.
+
+    Attributes:
+        progress: Its last look; None before the first, and where there is no stream.
+        failure: What has ended it.
+    """
+
+    progress: Progress | None
+    failure: LabelstreamError | None
+
+
+class Models:
+    """Holds everything that there is once: the pool of models, the ranker, the stream, the writer.
+
+    Args:
+        settings: All settings.
+        with_stream: Run the stream too.
+    """
+
+    async def __init__(self, settings: Settings, with_stream: bool) -> None:  # type: ignore[misc]  # Serve awaits it
+        configure_logging(settings)
+        self._settings = settings
+        self._closing = ExitStack()
+        self._application: Application | None = None
+        self._keeper: LabelKeeper | None = None
+        self._progress: Progress | None = None
+        self._failure: LabelstreamError | None = None
+        self._stopping = threading.Event()
+        self._watching: threading.Thread | None = None
+        try:
+            await asyncio.to_thread(self._start, with_stream)
+        except BaseException:
+            self._closing.close()
+            raise
+
+    def _start(self, with_stream: bool) -> None:
+        settings = self._settings
+        ranker = start_actor(RankerActor, ranker_options(settings), settings)
+        self._closing.callback(ray.kill, ranker)
+        if with_stream:
+            self._application = self._closing.enter_context(Application(settings))
+            pool = self._application.pool
+        else:
+            pool = ModelPool(settings)
+            self._closing.callback(pool.close)
+        self._pool = PoolDescription(pool.judge(), pool.cross_encoder_version())
+        self._replicas = self._closing.enter_context(ReplicaWatch.over(settings, pool, ranker))
+        if settings.endpoint.keep_labels:
+            self._keep_labels(with_stream)
+        watch = LearningWatch(lambda: read_learning(settings.lake, Registry(settings.registry.folder)))
+        self._learning = self._closing.enter_context(watch)
+        if with_stream:
+            self._watching = threading.Thread(target=self._watch, name="watch-stream", daemon=True)
+            self._watching.start()
+
+    def _keep_labels(self, with_stream: bool) -> None:
+        settings, stream = self._settings, self._settings.stream
+        if with_stream:
+            actor = ray.get_actor("writer", namespace=settings.ray.namespace)
+        else:
+            actor = start_actor(Writer, writer_options(settings), settings)
+            self._closing.callback(ray.kill, actor)
+        writer = RemoteWriter(actor)
+        publisher = LatePublisher(settings.kafka) if settings.kafka.labels_topic else None
+        if publisher is not None:
+            self._closing.callback(publisher.close)
+        self._keeper = LabelKeeper(
+            publisher,
+            writer,
+            broker_patience=Patience("broker", PUBLISH_TIMEOUT_S, stream.give_up_s),
+            writer_patience=Patience("writer", stream.hang_s, stream.give_up_s, writer.restart),
+        )
+        self._closing.callback(self._keeper.close)
+
+    def _watch(self) -> None:
+        assert self._application is not None
+        while not self._stopping.wait(LOOK_EVERY_S):
+            try:
+                self._progress = self._application.look()
+            except LabelstreamError as error:
+                _log.error("the stream has ended: %s: %s", type(error).__name__, error)
+                self._failure = error
+                return
+            except Exception as error:  # a stream that nobody watches must not seem well
+                _log.exception("the stream cannot be watched any more")
+                self._failure = TerminalError(f"{type(error).__name__}: {first_line(error)}")
+                return
+
+    async def describe(self) -> PoolDescription:
+        """Which models answer; there is an answer once they all do."""
+        return self._pool
+
+    async def state(self) -> State:
+        """How the stream is."""
+        return State(self._progress, self._failure)
+
+    async def keep(self, labels: list[dict[str, Any]]) -> None:
+        """Take rows of ``labels`` for the lake and the labels topic."""
+        assert self._keeper is not None
+        self._keeper.put(labels)
+
+    async def metrics(self, store: Mapping[str, int]) -> str:
+        """Prometheus text of everything behind the endpoint, and of the store that an endpoint replica sees."""
+        return await asyncio.to_thread(self._metrics, store)
+
+    def _metrics(self, store: Mapping[str, int]) -> str:
+        work = work_reports(self._settings)
+        expected = self._settings.labeller.replicas
+        ready = self._failure is None and sum(name.startswith("labeller") for name in work) == expected
+        others_store = {} if self._progress is not None else store  # the stream tells of its own
+        return metrics_text(Observed(ready, self._progress, work, others_store, self._learning.latest))
+
+    async def stop(self) -> int:
+        """Let the stream come to an end.
+
+        Returns:
+            Number of batches given back unfinished.
+        """
+        return await asyncio.to_thread(self._stop)
+
+    def _stop(self) -> int:
+        self._stopping.set()
+        if self._watching is not None:  # a look at a stream that ends would start it again
+            self._watching.join()
+        return self._application.stop() if self._application is not None else 0
+
+    def check_health(self) -> None:
+        """Ray Serve asks; a stream that has ended by itself is started again, with all of this.
+
+        Raises:
+            RuntimeError: The stream has ended, or an actor that answers requests is dead for good.
+        """
+        if self._failure is not None:
+            raise RuntimeError(f"the stream has ended: {self._failure}")
+        if self._replicas.gone:
+            raise RuntimeError(f"{self._replicas.gone} is dead and does not start again")
+
+    async def __del__(self) -> None:
+        await asyncio.to_thread(self._end)
+
+    def _end(self) -> None:
+        try:
+            self._stop()
+            self._let_answers_out()
+        finally:
+            self._closing.close()
+
+    def _let_answers_out(self) -> None:
+        """Requests that came in before the end may still be with the models: wait until those do nothing."""
+        until = time.monotonic() + self._settings.endpoint.deadline_s
+        before: dict[str, float] = {}
+        while time.monotonic() < until:
+            busy = {name: report.busy_s for name, report in work_reports(self._settings).items()}
+            if busy == before:
+                return
+            before = busy
+            time.sleep(LOOK_EVERY_S)

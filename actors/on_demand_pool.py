@@ -1,0 +1,65 @@
+"""The models as the endpoint sees them: which there are, and how to call them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import NamedTuple
+
+from labelstream.actors.named_replicas import NamedReplicas
+from labelstream.schemas.errors import TransientError
+from labelstream.schemas.judgements import JudgeDescription
+from labelstream.schemas.settings import Settings
+
+# The stream's prompts have priority 0; lower goes first.
+ON_DEMAND_PRIORITY = -1
+_PING_S = 2.0
+
+
+class PoolDescription(NamedTuple):
+    """Which models the pool holds.
+
+    Attributes:
+        judge: The labeller.
+        cross_encoder_version: Empty where there is none.
+    """
+
+    judge: JudgeDescription
+    cross_encoder_version: str
+
+
+class Pool(NamedTuple):
+    """The models, to be called.
+
+    Attributes:
+        labellers: At least one.
+        cross_encoders: None at all where they are switched off.
+        rankers: One.
+    """
+
+    labellers: NamedReplicas
+    cross_encoders: NamedReplicas
+    rankers: NamedReplicas
+
+    @classmethod
+    def of(cls, settings: Settings) -> Pool:
+        """Those that run under their names."""
+        return cls(
+            NamedReplicas(settings, "labeller", settings.labeller.replicas),
+            NamedReplicas(settings, "cross-encoder", settings.encoder.replicas * settings.encoder.enabled),
+            NamedReplicas(settings, "ranker", 1),
+        )
+
+    async def waiting_for(self) -> list[str]:
+        """Kinds of which no replica answers; the ranker answers once champion and catalogue are loaded."""
+        kinds = {"labeller": self.labellers, "cross-encoder": self.cross_encoders, "ranker": self.rankers}
+        asked = {name: replicas for name, replicas in kinds.items() if replicas.count}
+        answers = await asyncio.gather(*map(_answers, asked.values()))
+        return [name for name, there in zip(asked, answers, strict=True) if not there]
+
+
+async def _answers(replicas: NamedReplicas) -> bool:
+    try:
+        return bool(await replicas.call("ping", deadline=time.monotonic() + _PING_S))
+    except (TransientError, TimeoutError):
+        return False

@@ -1,0 +1,102 @@
+"""Rankings by the ranker and by the cross-encoder, for somebody who waits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from labelstream.actors.endpoint.services import Ranking
+from labelstream.actors.named_replicas import NamedReplicas
+from labelstream.schemas.errors import BadRecord, ModelUnavailable, TransientError
+from labelstream.schemas.http import ModelEntry
+from labelstream.schemas.product import Product
+from labelstream.schemas.settings import Settings
+
+_NO_RANKER = "model: no ranker has been promoted; run labelstream retrain, or ask for cross-encoder or labeller"
+_DESCRIBE_S = 2.0
+
+
+class OnDemandRanking:
+    """Scores the documents of one query.
+
+    Args:
+        settings: All settings.
+        cross_encoder_version: Empty where there is none.
+        cross_encoders: The replicas that score.
+        rankers: The one that ranks.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        cross_encoder_version: str,
+        cross_encoders: NamedReplicas,
+        rankers: NamedReplicas,
+    ) -> None:
+        self._cross_encoder_version, self._cross_encoders = cross_encoder_version, cross_encoders
+        self._rankers = rankers
+        self._interval_s = settings.endpoint.champion_interval_s
+        self._champion: Any = None
+        self._trouble: TransientError | TimeoutError | None = None
+        self._asked_at = -float("inf")
+        self._asking = asyncio.Lock()
+
+    async def by_cross_encoder(self, query: str, texts: Sequence[str], deadline: float) -> Ranking:
+        """Scores of the cross-encoder.
+
+        Raises:
+            BadRecord: There is none.
+        """
+        if not self._cross_encoders.count:
+            raise BadRecord("model: the cross-encoder is switched off here; ask for labeller", field="model")
+        scores = await self._cross_encoders.call("score", [query] * len(texts), list(texts), deadline=deadline)
+        return Ranking("cross-encoder", self._cross_encoder_version, [float(score) for score in scores])
+
+    async def by_ranker(
+        self, query: str, documents: Sequence[str | Product], texts: Sequence[str], deadline: float
+    ) -> Ranking:
+        """Scores of the champion.
+
+        Args:
+            query: Normalised.
+            documents: Ids of the catalogue, or products.
+            texts: What the models see of them.
+            deadline: Of ``time.monotonic()``.
+
+        Raises:
+            BadRecord: There is no champion, or a product that it does not know.
+            ModelUnavailable: Nobody knows, because the ranker does not answer.
+        """
+        champion = await self._description()
+        if self._trouble is not None:
+            raise ModelUnavailable(f"the ranker does not answer: {str(self._trouble) or 'it takes too long'}")
+        if champion is None:
+            raise BadRecord(_NO_RANKER, field="model")
+        scores = None
+        if champion.needs_cross_encoder and self._cross_encoders.count:
+            scores = (await self.by_cross_encoder(query, texts, deadline)).scores
+        ranked = await self._rankers.call("rank", query, list(documents), scores, deadline=deadline)
+        for error in ranked.errors.values():
+            raise error
+        return Ranking("ranker", ranked.version, [float(score) for score in ranked.scores])
+
+    async def champion(self) -> ModelEntry | None:
+        """The ranker in use; None where there is none, or where it does not answer: others can rank meanwhile."""
+        champion = await self._description()
+        if champion is None:
+            return None
+        return ModelEntry(id="ranker", version=champion.version, since=champion.promoted_at.isoformat())
+
+    async def _description(self) -> Any:
+        """Asked for again after a while."""
+        async with self._asking:
+            if time.monotonic() - self._asked_at > self._interval_s:
+                self._trouble = None
+                try:
+                    self._champion = await self._rankers.call("describe", deadline=time.monotonic() + _DESCRIBE_S)
+                except (TransientError, TimeoutError) as error:
+                    self._champion, self._trouble = None, error
+                self._asked_at = time.monotonic()
+        return self._champion

@@ -1,0 +1,191 @@
+"""The HTTP endpoint under load, beside the engine called in a process.
+
+    .venv/bin/python benchmarks/endpoint.py --locust /path/to/locust                 # everything, about 10 minutes
+    .venv/bin/python benchmarks/endpoint.py --locust … --scenario alone --seconds 5  # one of them, quick
+
+* ``alone``      1 and 32 pairs a request, 1, 16 and 64 at once: p50 and p95, beside the bare ``LabelEngine`` in a
+                 process of its own with as many callers
+* ``saturated``  one pair a request, 1 and 4 at once, while the stream has more than it can do; the rate that the stream
+                 keeps
+* ``overload``   what 64 at once can get, then twice that rate for two minutes: p95 of what is answered, p95 of the
+                 refusals, memory before and after
+* ``killed``     two Labellers, one of them killed under load: failed requests, and how long the gap is
+
+The load comes from locust (https://locust.io), which is not one of our dependencies: install it into an environment of
+its own (``pip install locust``) and name its command. Every pair is new, so nothing comes from the cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from common import distinct_pairs, distinct_products, keep, model_of, model_parser, own_process, show, stream_settings
+from endpoint_parts import Endpoint, Engine, Load, quantile
+
+from labelstream.schemas.settings import Settings
+from labelstream.streaming.broker import KafkaCluster
+from labelstream.streaming.importers import publish_products
+from labelstream.streaming.kafka_client import ensure_topics
+from labelstream.streaming.lake import Lake
+from labelstream.streaming.publish import Outgoing, publish
+
+CALLERS, PAIRS = (1, 16, 64), (1, 32)
+BESIDE_STREAM = (1, 4)
+QUANTILES = (("p50", 0.5), ("p95", 0.95))
+OVERLOAD_CALLERS = 64
+
+
+def alone(settings: Settings, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Latency with nothing else to do."""
+    cells = [(pairs, callers) for pairs in PAIRS for callers in CALLERS]
+    with own_process(Engine, settings) as engine:
+        bare = {cell: engine(*cell, options.seconds) for cell in cells}
+    with Endpoint(settings, folder) as endpoint:
+        load = Load(options.locust, endpoint.url, folder)
+        load(pairs=1, callers=4, seconds=3)  # warm up
+        asked = {cell: load(pairs=cell[0], callers=cell[1], seconds=options.seconds).seconds(200) for cell in cells}
+    found = [
+        {
+            "pairs": pairs, "callers": callers, "requests": len(asked[pairs, callers]),
+            **{f"{name}_ms": 1000 * quantile(asked[pairs, callers], q) for name, q in QUANTILES},
+            **{f"bare_{name}_ms": 1000 * quantile(bare[pairs, callers], q) for name, q in QUANTILES},
+        }
+        for pairs, callers in cells
+    ]  # fmt: skip
+    columns = ("pairs", "callers", "requests", "p50_ms", "p95_ms", "bare_p50_ms", "bare_p95_ms")
+    show("alone", columns, [tuple(row[column] for column in columns) for row in found])
+    return {"cells": found, "overhead_p50_ms": found[0]["p50_ms"] - found[0]["bare_p50_ms"]}
+
+
+def saturated(settings: Settings, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Latency and the stream's rate while both are there."""
+    with streaming(settings, options.backlog), Endpoint(settings, folder, "--with-stream") as endpoint:
+        load = Load(options.locust, endpoint.url, folder)
+        endpoint.wait_for(lambda: labels(settings) > 0)
+        rate_alone = rate(settings, options.seconds, lambda: time.sleep(options.seconds))
+        rows = []
+        for callers in BESIDE_STREAM:
+            times: list[float] = []
+            beside = rate(settings, options.seconds, lambda c=callers, t=times: t.extend(
+                load(pairs=1, callers=c, seconds=options.seconds, rate=options.rate).seconds(200)))  # fmt: skip
+            rows.append({"callers": callers, "times": times, "stream_share": beside / rate_alone})
+        assert labels(settings) < options.backlog, "the backlog was too small; give a larger --backlog"
+    with Endpoint(settings, folder) as endpoint:
+        load = Load(options.locust, endpoint.url, folder)
+        load(pairs=1, callers=4, seconds=3)
+        for row in rows:
+            idle = load(pairs=1, callers=row["callers"], seconds=options.seconds, rate=options.rate).seconds(200)
+            times = row.pop("times")
+            row |= {"requests": len(times), "p95_ms": 1000 * quantile(times, 0.95)}
+            row |= {"idle_p95_ms": 1000 * quantile(idle, 0.95)}
+            row["ratio"] = row["p95_ms"] / row["idle_p95_ms"]
+    columns = ("callers", "requests", "p95_ms", "idle_p95_ms", "ratio", "stream_share")
+    show("beside a full stream", columns, [tuple(row[column] for column in columns) for row in rows])
+    return {"stream_alone_pairs_per_second": rate_alone, "cells": rows}
+
+
+@contextmanager
+def streaming(settings: Settings, backlog: int) -> Iterator[None]:
+    """More pairs in Kafka than the stream can judge meanwhile."""
+    products = distinct_products(min(backlog, 20_000))
+    ensure_topics(settings.kafka)
+    publish_products(products, settings.kafka)
+    pairs = distinct_pairs(products, backlog, 1)
+    messages = (
+        Outgoing(query.encode(), f'{{"query": "{query}", "product_id": "{product.product_id}"}}'.encode())
+        for query, product in pairs
+    )
+    publish(messages, settings.kafka.events_topic, settings.kafka)
+    yield
+
+
+def labels(settings: Settings) -> int:
+    """How many labels the lake has; 0 where there is none yet."""
+    try:
+        with Lake(settings.lake, read_only=True) as lake:
+            return int(lake.query("SELECT count(*) FROM labels")[0][0])
+    except Exception:
+        return 0
+
+
+def rate(settings: Settings, seconds: float, meanwhile: Callable[[], Any]) -> float:
+    """Labels a second that the stream commits while something else goes on."""
+    first, start = labels(settings), time.perf_counter()
+    meanwhile()
+    return (labels(settings) - first) / max(time.perf_counter() - start, seconds)
+
+
+def overload(settings: Settings, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Twice of what there can be."""
+    with Endpoint(settings, folder) as endpoint:
+        load = Load(options.locust, endpoint.url, folder)
+        load(pairs=1, callers=4, seconds=3)
+        at_capacity = load(pairs=1, callers=OVERLOAD_CALLERS, seconds=options.seconds).seconds(200)
+        capacity, memory = len(at_capacity) / options.seconds, endpoint.memory_mib()
+        callers = 4 * OVERLOAD_CALLERS
+        twice = load(pairs=1, callers=callers, seconds=options.overload_seconds, rate=2 * capacity / callers)
+        after = endpoint.memory_mib()
+        recovered = load(pairs=1, callers=4, seconds=5)
+    row = {
+        "capacity_per_second": capacity, "p95_ms": 1000 * quantile(at_capacity, 0.95),
+        "offered_per_second": len(twice.answers) / options.overload_seconds,
+        "answered": len(twice.seconds(200)), "refused": len(twice.seconds(503)), "others": twice.others(200, 503),
+        "overload_p95_ms": 1000 * quantile(twice.seconds(200), 0.95),
+        "refusal_p95_ms": 1000 * quantile(twice.seconds(503), 0.95),
+        "memory_mib": memory, "memory_after_mib": after, "failed_afterwards": recovered.others(200),
+    }  # fmt: skip
+    show("twice the capacity", ("", "value"), list(row.items()))
+    return row
+
+
+def killed(settings: Settings, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """One Labeller of two dies."""
+    two = settings.model_copy(update={"labeller": settings.labeller.model_copy(update={"replicas": 2})})
+    with Endpoint(two, folder) as endpoint:
+        load = Load(options.locust, endpoint.url, folder)
+        load(pairs=1, callers=4, seconds=3)
+        running = load.start(pairs=1, callers=8, seconds=3 * options.seconds)
+        time.sleep(options.seconds)
+        assert endpoint.process.kill_actor("labeller", random.Random(1))
+        answers = running()
+    row = {
+        "requests": len(answers.answers), "failed": answers.others(200),
+        "longest_s": max(seconds for _, _, seconds in answers.answers),
+    }  # fmt: skip
+    row["failed_share"] = row["failed"] / row["requests"]
+    show("a labeller killed", ("", "value"), list(row.items()))
+    return row
+
+
+SCENARIOS = {"alone": alone, "saturated": saturated, "overload": overload, "killed": killed}
+
+
+def main() -> None:
+    parser = model_parser(__doc__)
+    parser.add_argument("--locust", required=True, help="command of locust")
+    parser.add_argument("--scenario", choices=SCENARIOS, action="append", help="one of them; all without it")
+    parser.add_argument("--seconds", type=float, default=15, help="of one measurement")
+    parser.add_argument("--overload-seconds", type=float, default=120)
+    parser.add_argument("--backlog", type=int, default=100_000, help="pairs that wait in Kafka for the stream")
+    parser.add_argument("--rate", type=float, default=10, help="requests a second of one caller beside the stream")
+    options = parser.parse_args()
+    result = {}
+    for name in options.scenario or SCENARIOS:
+        with TemporaryDirectory() as folder, KafkaCluster.start() as broker:
+            settings = stream_settings(
+                Path(folder), broker.bootstrap_servers, model_of(options, Path(folder)), options.threads,
+                encoder={"enabled": False},
+            )  # fmt: skip
+            result[name] = SCENARIOS[name](settings, options, Path(folder))
+    keep("endpoint", options, result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""Parts of endpoint.py: the endpoint in a process of its own, locust's load, and the engine without any of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import psutil
+
+from labelstream.actors.label_engine import LabelEngine
+from labelstream.actors.on_demand_pool import ON_DEMAND_PRIORITY
+from labelstream.schemas.settings import Settings
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
+from processes import EndpointProcess
+
+START_S = 600
+
+
+def quantile(times: list[float], share: float) -> float:
+    """NaN for no times at all."""
+    return float(np.quantile(times, share)) if times else float("nan")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a load has got: (when, status, seconds) of each request."""
+
+    answers: list[tuple[float, int, float]]
+
+    def seconds(self, status: int) -> list[float]:
+        return [seconds for _, found, seconds in self.answers if found == status]
+
+    def others(self, *statuses: int) -> int:
+        return sum(found not in statuses for _, found, _ in self.answers)
+
+
+class Load:
+    """Runs locust.
+
+    Args:
+        command: Of locust.
+        url: Of the endpoint.
+        folder: For what it writes.
+    """
+
+    def __init__(self, command: str, url: str, folder: Path) -> None:
+        self._command, self._url, self._out = command, url, folder / "answers.json"
+
+    def __call__(self, **options: Any) -> Answers:
+        return self.start(**options)()
+
+    def start(self, *, pairs: int, callers: int, seconds: float, rate: float = 0) -> Callable[[], Answers]:
+        """Begin; the result waits for the end. ``rate`` is of one caller, 0 for as fast as answers come."""
+        arguments = ["-f", str(Path(__file__).with_name("endpoint_load.py")), "--headless", "--host", self._url]
+        arguments += ["-u", str(callers), "-r", str(callers), "-t", f"{seconds:.0f}s", "--only-summary"]
+        environment = {"LOAD_PAIRS": str(pairs), "LOAD_RATE": str(rate), "LOAD_OUT": str(self._out)}
+        self._out.unlink(missing_ok=True)
+        running = subprocess.Popen(
+            [self._command, *arguments],
+            env={**os.environ, **environment},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+        def wait() -> Answers:
+            running.wait(seconds + 120)
+            return Answers([tuple(answer) for answer in json.loads(self._out.read_text())])
+
+        return wait
+
+
+class Endpoint:
+    """``labelstream serve`` as its own process; use as a context manager.
+
+    Attributes:
+        url: Where it answers.
+        process: Can be killed in parts.
+    """
+
+    def __init__(self, settings: Settings, folder: Path, *arguments: str) -> None:
+        self._log = folder / f"serve-{time.time():.0f}.log"
+        environment = environment_of(settings) | {
+            "LABELSTREAM_ENDPOINT_PORT": "0", "LABELSTREAM_ENDPOINT_ALLOW_ANONYMOUS": "true",
+        }  # fmt: skip
+        self.process = EndpointProcess(environment, self._log, *arguments)
+        self.url = ""
+
+    def __enter__(self) -> Self:
+        try:
+            self.wait_for(lambda: "answering at" in self._log.read_text())
+        except BaseException:
+            self.process.clean_up()
+            raise
+        found = re.search(r"answering at (http://\S+)", self._log.read_text())
+        assert found
+        self.url = found.group(1)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate(120)
+        self.process.clean_up()
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + START_S
+        while not condition():
+            assert self.process.is_running, self._log.read_text()
+            assert time.monotonic() < deadline, self._log.read_text()
+            time.sleep(0.2)
+
+    def memory_mib(self) -> float:
+        """Of all its processes, each page once where it is shared by few (PSS)."""
+        found = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
+        return round(sum(process.memory_full_info().pss for process in found) / 2**20, 1)
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The settings that the benchmarks choose, as a process of its own reads them."""
+    chosen = {
+        name: value
+        for name, value in settings.model_dump(mode="json", exclude_defaults=True).items()
+        if isinstance(value, dict)
+    }
+    return {
+        f"LABELSTREAM_{section}_{name}".upper(): value if isinstance(value, str) else json.dumps(value)
+        for section, values in chosen.items()
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+class Engine:
+    """The bare engine; made and used in a process of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._engine, self._asked = LabelEngine(settings), 0
+        self._engine.judge(["warm up"] * 64, [f"Title: {n}\n" for n in range(64)]).result()
+
+    def __call__(self, pairs: int, callers: int, seconds: float) -> list[float]:
+        """Seconds of each call, by as many callers at once."""
+        times: list[float] = []
+        end, lock = time.perf_counter() + seconds, threading.Lock()
+
+        def call() -> None:
+            while (start := time.perf_counter()) < end:
+                with lock:
+                    self._asked += 1
+                    number = self._asked
+                products = [f"Title: red velvet sofa {index}\n" for index in range(pairs)]
+                self._engine.judge([f"sofa {number}"] * pairs, products, ON_DEMAND_PRIORITY).result()
+                times.append(time.perf_counter() - start)
+
+        threads = [threading.Thread(target=call) for _ in range(callers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return times

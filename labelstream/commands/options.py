@@ -1,0 +1,33 @@
+"""Options that stand for settings: what is given on the command line wins over the environment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from labelstream.schemas.errors import SettingsError
+from labelstream.schemas.settings import Settings
+
+
+def with_options(settings: Settings, **sections: dict[str, Any]) -> Settings:
+    """Settings with what was given; None is what was left out.
+
+    Args:
+        settings: As the environment has them.
+        sections: By the name of a section, fields and their values.
+
+    Raises:
+        SettingsError: A value that a section refuses; the message names the option.
+    """
+    changed = {}
+    for name, options in sections.items():
+        given = {field: value for field, value in options.items() if value is not None}
+        section = getattr(settings, name)
+        try:
+            changed[name] = type(section).model_validate(section.model_dump() | given)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            option = str(first["loc"][0]).replace("_", "-")
+            raise SettingsError(f"--{option}: {first['msg'].removeprefix('Value error, ')}") from error
+    return settings.model_copy(update=changed)

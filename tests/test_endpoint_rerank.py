@@ -1,0 +1,132 @@
+"""POST /v1/rerank: the order of documents, also for those who come with Cohere's clients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import cohere
+import httpx
+import pytest
+from endpoints import InstantServices, client, endpoint_app, served
+
+from labelstream.schemas.http import MAX_DOCUMENTS, InlineProduct
+
+DOCUMENTS = ["a long document", "short", "middling"]
+
+
+@pytest.fixture
+def services() -> InstantServices:
+    return InstantServices()
+
+
+@pytest.fixture
+def url(services: InstantServices) -> Iterator[str]:
+    with served(endpoint_app(services)) as base_url:
+        yield base_url
+
+
+@pytest.fixture
+def http() -> Iterator[httpx.Client]:
+    with httpx.Client() as session:  # Cohere's clients do not close the one that they make
+        yield session
+
+
+def rerank(services: InstantServices | None = None, path: str = "/v1/rerank", **body: Any) -> dict[str, Any]:
+    answer = client(services).post(path, json={"query": "mouse", "documents": DOCUMENTS, **body})
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+@pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank"])
+def test_the_best_comes_first(path: str):
+    answer = rerank(path=path)
+    assert [result["index"] for result in answer["results"]] == [1, 2, 0]
+    scores = [result["relevance_score"] for result in answer["results"]]
+    assert scores == sorted(scores, reverse=True)
+    assert (answer["model"], answer["model_version"]) == ("ranker", "v1")
+
+
+def test_equal_ones_stay_in_their_order():
+    assert [result["index"] for result in rerank(documents=["b", "a", "c"])["results"]] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("top_n", "expected"), [(1, [1]), (2, [1, 2]), (100, [1, 2, 0]), (None, [1, 2, 0])])
+def test_as_many_as_are_wanted(top_n: int | None, expected: list[int]):
+    assert [result["index"] for result in rerank(top_n=top_n)["results"]] == expected
+
+
+def test_documents_come_back_when_they_are_wanted():
+    documents = ["text", {"text": "longer text"}, {"product": {"title": "the longest text"}}, {"product_id": "P" * 20}]
+    answer = rerank(documents=documents, return_documents=True)
+    assert [result["document"] for result in answer["results"]] == [{"text": "text"}, *documents[1:]]
+    assert all(result["document"] is None for result in rerank()["results"])
+
+
+def test_what_is_asked_reaches_the_services(services: InstantServices):
+    documents = ["t", {"text": "u"}, {"product_id": "P1"}, {"product": {"title": "v", "brand": "w"}}, 7]
+    rerank(services, documents=documents, model="cross-encoder")
+    products = InlineProduct(title="t"), InlineProduct(title="u"), InlineProduct(title="v", brand="w")
+    assert services.asked == [["mouse", *products[:2], "P1", products[2], InlineProduct(title="7")]]
+    assert services.options == ["cross-encoder"]
+
+
+def test_without_a_model_the_services_choose(services: InstantServices):
+    rerank(services)
+    assert services.options == [None]
+
+
+@pytest.mark.parametrize(
+    ("body", "fields"),
+    [
+        ({"query": ""}, ["query"]),
+        ({"query": "q" * 1001}, ["query"]),
+        ({"documents": []}, ["documents"]),
+        ({"documents": ["a"] * (MAX_DOCUMENTS + 1)}, ["documents"]),
+        ({"documents": ["a", ""]}, ["documents.1.text"]),
+        ({"documents": ["a", "  "]}, ["documents.1"]),
+        ({"documents": ["a", None]}, ["documents.1"]),
+        ({"documents": ["a", {}]}, ["documents.1"]),
+        ({"documents": ["a", {"text": "a", "product_id": "b"}]}, ["documents.1"]),
+        ({"documents": ["a", {"title": "a"}, {"product": {}}]}, ["documents.1.title", "documents.2.product.title"]),
+        ({"documents": ["a", "b" * 20_001]}, ["documents.1"]),
+        ({"documents": ["a", {"product": {"title": "b" * 20_001}}]}, ["documents.1.product"]),
+        ({"documents": ["a", {"product_id": "unknown"}]}, ["documents.1.product_id"]),
+        ({"top_n": 0}, ["top_n"]),
+        ({"model": "rerank-v3.5"}, ["model"]),
+    ],
+)
+def test_what_is_wrong_is_named(body: dict[str, Any], fields: list[str]):
+    answer = client().post("/v1/rerank", json={"query": "mouse", "documents": DOCUMENTS, **body})
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json()["errors"]] == fields
+    assert answer.json()["detail"]
+
+
+def test_options_that_are_not_known_are_ignored():
+    assert rerank(max_chunks_per_doc=10, overlap_tokens=80)["results"]
+
+
+def test_coheres_second_client(url: str, http: httpx.Client):
+    answer = cohere.ClientV2("any", base_url=url, httpx_client=http).rerank(
+        model="cross-encoder", query="mouse", documents=DOCUMENTS, top_n=2
+    )
+    assert [(result.index, result.relevance_score) for result in answer.results] == [(1, 1 / 6), (2, 1 / 9)]
+    assert answer.id
+
+
+def test_coheres_first_client(url: str, http: httpx.Client):
+    answer = cohere.Client("any", base_url=url, httpx_client=http).rerank(
+        model="ranker", query="mouse", documents=[*DOCUMENTS, {"text": "x"}], return_documents=True
+    )
+    texts = [result.document.text for result in answer.results if result.document]
+    assert texts == ["x", "short", "middling", "a long document"]
+
+
+def test_coheres_client_says_what_is_wrong(url: str, http: httpx.Client):
+    with pytest.raises(cohere.UnprocessableEntityError) as caught:
+        cohere.ClientV2("any", base_url=url, httpx_client=http).rerank(
+            model="rerank-v3.5", query="mouse", documents=DOCUMENTS
+        )
+    assert caught.value.body["errors"][0]["field"] == "model"

@@ -1,0 +1,126 @@
+"""What answers, whether it is ready, its figures, and its description."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from typing import Any
+
+import pytest
+from endpoints import FailingServices, InstantServices, client, endpoint_app
+from prometheus_client.parser import text_string_to_metric_families
+
+from labelstream.actors.endpoint import routes_status
+from labelstream.actors.endpoint.problems import URN, ProblemType
+from labelstream.schemas.errors import ModelUnavailable
+from labelstream.schemas.http import LabelsRequest, ModelsResponse, Problem, RerankRequest
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    found: dict[str, Any] = client().get("/openapi.json").json()
+    return found
+
+
+def test_the_models_are_listed():
+    answer = ModelsResponse.model_validate_json(client().get("/v1/models").content)
+    assert [(model.id, model.version) for model in answer.models] == [("labeller", "model")]
+
+
+def test_it_lives_whatever_the_models_do():
+    assert client(FailingServices(ZeroDivisionError())).get("/healthz").json()["status"] == "ok"
+
+
+def test_it_is_ready_when_nothing_is_missing():
+    services = InstantServices()
+    app = client(services)
+    assert app.get("/readyz").status_code == 200
+    services.missing = ["labeller-0", "ranker-0"]
+    answer = app.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json() == {"status": "not ready", "waiting_for": ["labeller-0", "ranker-0"]}
+
+
+def test_it_is_not_ready_when_nobody_knows():
+    assert client(FailingServices(ModelUnavailable("restarts"))).get("/readyz").status_code == 503
+
+
+def test_the_metrics_are_those_of_all():
+    app = client()
+    app.get("/v1/models")
+    answer = app.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    names = {family.name for family in text_string_to_metric_families(answer.text)}
+    assert {"labelstream_http_requests", "labelstream_behind"} <= names
+
+
+class SilentServices(InstantServices):
+    """Never tells its metrics."""
+
+    async def metrics(self) -> str:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+@pytest.mark.parametrize("services", [FailingServices(ModelUnavailable("restarts")), SilentServices()])
+def test_its_own_metrics_wait_for_nobody(services: InstantServices, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(routes_status, "METRICS_PATIENCE_S", 0.05)
+    answer = client(services).get("/metrics")
+    assert answer.status_code == 200
+    assert "labelstream_http_in_flight_requests" in answer.text
+
+
+def test_paths_that_are_made_up_become_one_series():
+    app = client()
+    for path in ("/a", "/b", "/v1/labels/c"):
+        app.get(path)
+    series = 'labelstream_http_requests_total{method="GET",replica="replica-0",route="other",status="404"} 3.0'
+    assert series in app.get("/metrics").text
+
+
+def test_the_docs_need_nothing_from_elsewhere():
+    app = client()
+    page = app.get("/docs")
+    assert "'unsafe-inline'" not in re.sub("style-src[^;]*", "", page.headers["content-security-policy"])
+    linked = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(linked) == 3
+    for name in linked:
+        assert "//" not in name
+        assert app.get(f"/{name}").status_code == 200
+
+
+def test_the_document_is_whole(document: dict[str, Any]):
+    text = json.dumps(document)
+    references = set(re.findall(r'"#/components/schemas/(\w+)"', text))
+    assert references == set(document["components"]["schemas"])
+    assert set(re.findall(r'"\$ref": "([^"]+)"', text)) == {f"#/components/schemas/{name}" for name in references}
+    assert set(document["paths"]) == {
+        "/v1/labels", "/v1/rerank", "/v2/rerank", "/v1/models", "/healthz", "/readyz", "/metrics",
+    }  # fmt: skip
+
+
+def test_its_examples_are_valid(document: dict[str, Any]):
+    models = {"/v1/labels": LabelsRequest, "/v1/rerank": RerankRequest}
+    for path, model in models.items():
+        example = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["example"]
+        assert model.model_validate(example)
+        assert client().post(path, json=example).status_code == 200
+
+
+def test_every_kind_of_problem_has_an_example(document: dict[str, Any]):
+    responses = document["paths"]["/v1/labels"]["post"]["responses"]
+    shown = {
+        example["value"]["type"]
+        for status, response in responses.items()
+        for example in response["content"].get("application/problem+json", {}).get("examples", {}).values()
+        if str(example["value"]["status"]) == status and Problem.model_validate(example["value"])
+    }
+    not_here = {ProblemType.NOT_FOUND, ProblemType.METHOD_NOT_ALLOWED}
+    assert shown == {URN + kind.slug for kind in set(ProblemType) - not_here}
+
+
+def test_it_says_where_a_token_is_needed(document: dict[str, Any]):
+    strict = endpoint_app(InstantServices()).openapi()
+    assert strict["paths"]["/v1/labels"]["post"]["security"] == [{"token": []}, {}]
+    assert "security" not in document["paths"]["/healthz"]["get"]

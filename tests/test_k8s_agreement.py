@@ -1,0 +1,257 @@
+"""Names, ports, topics, settings and commands of the manifests are those of the code."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from importlib.metadata import version
+from pathlib import PurePosixPath
+
+import pytest
+import typer
+from manifests import OVERLAYS, ROOT, Pod, of_kind, one, pods, rendered, serve_config, settings_of
+
+from labelstream.cli import app
+from labelstream.commands.settings_table import setting_rows
+from labelstream.schemas.settings import PREFIX, Settings
+from labelstream.streaming.kafka_client import client_options
+
+each_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
+OTHER_VARIABLES = {"HF_HUB_OFFLINE", "RAY_USAGE_STATS_ENABLED", "VLLM_NO_USAGE_STATS"}
+# What the Secret of docs/deploy.md may hold, by the name of the variable.
+SECRET_VARIABLES = {"PGPASSWORD", "LABELSTREAM_LAKE_S3_KEY_ID", "LABELSTREAM_LAKE_S3_SECRET"}
+
+
+def loaded(overlay: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The settings as a pod would see them."""
+    for name, value in settings_of(overlay).items():
+        monkeypatch.setenv(name, value)
+    return Settings.load()
+
+
+@each_overlay
+def test_every_setting_exists_and_is_accepted(overlay: str, monkeypatch: pytest.MonkeyPatch):
+    known = {row.variable for row in setting_rows()}
+    assert set(settings_of(overlay)) <= known | OTHER_VARIABLES
+    settings = loaded(overlay, monkeypatch)
+    assert settings.kafka.security_protocol == "SASL_SSL"
+    assert settings.lake.catalog.startswith("postgres:")
+    for pod in pods(overlay):
+        for container in pod.containers:
+            ours = {variable["name"] for variable in container.get("env", []) if variable["name"].startswith(PREFIX)}
+            assert ours <= known, pod.where
+
+
+@each_overlay
+def test_no_secret_is_among_the_settings(overlay: str):
+    assert not [name for name in settings_of(overlay) if re.search("PASSWORD|SECRET|KEY", name)]
+    assert not of_kind(overlay, "Secret")
+
+
+def test_the_secret_has_what_the_code_asks_for():
+    page = (ROOT / "docs/deploy.md").read_text()
+    known = {row.variable for row in setting_rows()} | {"PGPASSWORD"}
+    assert known >= SECRET_VARIABLES
+    assert set(re.findall(r"--from-\w+=([A-Z_0-9]+)=", page)) == SECRET_VARIABLES
+
+
+def mounts(pod: Pod) -> dict[str, bool]:
+    """Paths that are volumes, and whether they can be written."""
+    return {
+        mount["mountPath"]: not mount.get("readOnly", False)
+        for container in pod.containers
+        for mount in container.get("volumeMounts", [])
+    }
+
+
+@each_overlay
+def test_paths_of_the_settings_lie_in_volumes(overlay: str, monkeypatch: pytest.MonkeyPatch):
+    settings = loaded(overlay, monkeypatch)
+    written = [str(settings.store.path), str(settings.registry.folder)]
+    if "://" not in settings.lake.data_path:
+        written.append(settings.lake.data_path)
+    read = [settings.labeller.model, str(settings.kafka.ssl_cafile), str(settings.endpoint.tokens_file)]
+    for pod in pods(overlay):
+        if not pod.where.startswith("RayService"):
+            continue
+        volumes = mounts(pod)
+        for path in [*written, *read]:
+            above = [str(parent) for parent in (PurePosixPath(path), *PurePosixPath(path).parents)]
+            assert [parent for parent in above if parent in volumes], (pod.where, path)
+            assert path in read or any(volumes.get(parent) for parent in above), (pod.where, path)
+
+
+@each_overlay
+def test_every_pod_that_needs_the_lake_can_reach_its_files(overlay: str, monkeypatch: pytest.MonkeyPatch):
+    path = loaded(overlay, monkeypatch).lake.data_path
+    for pod in pods(overlay):
+        if pod.labels.get("labelstream.io/lake-client") and "://" not in path:
+            assert any(path.startswith(volume + "/") and writable for volume, writable in mounts(pod).items()), pod
+
+
+@each_overlay
+def test_topics_are_those_of_the_settings(overlay: str, monkeypatch: pytest.MonkeyPatch):
+    kafka = loaded(overlay, monkeypatch).kafka
+    topics = {topic["metadata"]["name"]: topic["spec"] for topic in of_kind(overlay, "KafkaTopic")}
+    assert set(topics) == {kafka.events_topic, kafka.products_topic, kafka.labels_topic, kafka.dead_letters_topic}
+    for name, spec in topics.items():
+        compacted = name == kafka.products_topic
+        assert spec["config"]["cleanup.policy"] == ("compact" if compacted else "delete"), name
+        assert ("retention.ms" in spec["config"]) != compacted, name
+
+
+@each_overlay
+def test_records_that_are_read_fit_and_can_become_dead_letters(overlay: str, monkeypatch: pytest.MonkeyPatch):
+    settings = loaded(overlay, monkeypatch)
+    largest = {
+        t["metadata"]["name"]: t["spec"]["config"].get("max.message.bytes") for t in of_kind(overlay, "KafkaTopic")
+    }
+    events, products = largest[settings.kafka.events_topic], largest[settings.kafka.products_topic]
+    assert largest[settings.kafka.dead_letters_topic or ""] >= 2 * max(events, products)
+
+
+@each_overlay
+def test_rights_are_the_narrowest(overlay: str, monkeypatch: pytest.MonkeyPatch):
+    kafka = loaded(overlay, monkeypatch).kafka
+    acls = one(overlay, "KafkaUser", str(kafka.sasl_username))["spec"]["authorization"]["acls"]
+    rights = {(acl["resource"]["type"], acl["resource"]["name"]): set(acl["operations"]) for acl in acls}
+    assert rights == {
+        ("topic", kafka.events_topic): {"Describe", "Read"},
+        ("topic", kafka.products_topic): {"Describe", "DescribeConfigs", "Read"},
+        ("topic", kafka.labels_topic): {"Describe", "Write"},
+        ("topic", kafka.dead_letters_topic): {"Describe", "Write"},
+        ("group", kafka.group): {"Describe", "Read"},
+    }
+
+
+@each_overlay
+def test_the_broker_is_where_the_settings_say(overlay: str, monkeypatch: pytest.MonkeyPatch):
+    kafka = loaded(overlay, monkeypatch).kafka
+    cluster = one(overlay, "Kafka", "labelstream")
+    (listener,) = cluster["spec"]["kafka"]["listeners"]
+    assert client_options(kafka)["bootstrap_servers"] == [f"labelstream-kafka-bootstrap:{listener['port']}"]
+    assert str(kafka.sasl_mechanism).lower() == listener["authentication"]["type"]
+    for kind in ("KafkaTopic", "KafkaUser", "KafkaNodePool"):
+        assert all(m["metadata"]["labels"]["strimzi.io/cluster"] == "labelstream" for m in of_kind(overlay, kind))
+    for pod in pods(overlay):
+        for container in pod.containers:
+            passwords = [v for v in container.get("env", []) if v["name"] == "LABELSTREAM_KAFKA_SASL_PASSWORD"]
+            users = [v["value"] for v in container.get("env", []) if v["name"] == "LABELSTREAM_KAFKA_SASL_USERNAME"]
+            named = [v["valueFrom"]["secretKeyRef"]["name"] for v in passwords]
+            assert named in ([], [users[0] if users else kafka.sasl_username]), pod.where
+
+
+@each_overlay
+def test_replication_can_be_met(overlay: str):
+    brokers = sum(p["spec"]["replicas"] for p in of_kind(overlay, "KafkaNodePool") if "broker" in p["spec"]["roles"])
+    controllers = sum(
+        p["spec"]["replicas"] for p in of_kind(overlay, "KafkaNodePool") if "controller" in p["spec"]["roles"]
+    )
+    config = one(overlay, "Kafka", "labelstream")["spec"]["kafka"]["config"]
+    assert controllers % 2 == 1
+    assert all(topic["spec"]["replicas"] <= brokers for topic in of_kind(overlay, "KafkaTopic"))
+    assert config["min.insync.replicas"] < max(2, config["default.replication.factor"]) <= max(2, brokers)
+
+
+def constants(path: str) -> dict[str, object]:
+    """Names and values of a module's constants, without importing it."""
+    found: dict[str, object] = {}
+    for node in ast.parse((ROOT / path).read_text()).body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant | ast.Tuple):
+            target = node.targets[0]
+            names = [e.id for e in target.elts if isinstance(e, ast.Name)] if isinstance(target, ast.Tuple) else []
+            names = [target.id] if isinstance(target, ast.Name) else names
+            values = ast.literal_eval(node.value)
+            found |= dict(zip(names, values if isinstance(target, ast.Tuple) else [values], strict=True))
+    return found
+
+
+@each_overlay
+def test_the_application_is_the_one_of_the_code(overlay: str, monkeypatch: pytest.MonkeyPatch):
+    (application,) = serve_config(overlay)["applications"]
+    module, _, function = application["import_path"].partition(":")
+    assert module == "labelstream.actors.serving"
+    tree = ast.parse((ROOT / "actors/serving.py").read_text())
+    assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    arguments = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Arguments")
+    fields = {
+        node.target.id
+        for node in arguments.body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    }
+    assert set(application["args"]) <= fields
+    known = constants("actors/serving.py")
+    assert application["name"] == known["NAME"]
+    assert {entry["name"] for entry in application["deployments"]} == {known["MODELS"], known["ENDPOINT"]}
+    settings, http = loaded(overlay, monkeypatch), serve_config(overlay)["http_options"]
+    assert (http["host"], http["port"]) == (settings.endpoint.host, settings.endpoint.port)
+
+
+@each_overlay
+def test_ports_and_paths_fit(overlay: str, monkeypatch: pytest.MonkeyPatch):
+    port = loaded(overlay, monkeypatch).endpoint.port
+    service = one(overlay, "Service", "labelstream-endpoint")["spec"]
+    routes = (ROOT / "actors/endpoint/routes_status.py").read_text()
+    served = [pod for pod in pods(overlay) if service["selector"].items() <= pod.labels.items()]
+    assert served
+    for pod in served:
+        (container,) = pod.containers
+        ports = {named["name"]: named["containerPort"] for named in container["ports"]}
+        assert ports[service["ports"][0]["targetPort"]] == port
+        probe = container["readinessProbe"]["httpGet"]
+        assert ports[probe["port"]] == port
+        assert f'"{probe["path"]}"' in routes
+    for monitor in of_kind(overlay, "ServiceMonitor"):
+        labels = one(overlay, "Service", "labelstream-endpoint")["metadata"]["labels"]
+        assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
+        (endpoint,) = monitor["spec"]["endpoints"]
+        assert endpoint["port"] == service["ports"][0]["name"]
+        assert f'"{endpoint["path"]}"' in routes
+
+
+@each_overlay
+def test_labellers_find_room(overlay: str, monkeypatch: pytest.MonkeyPatch):
+    """Each replica fits into a pod of some group, and the groups may grow to hold them all."""
+    labeller = loaded(overlay, monkeypatch).labeller
+    groups = one(overlay, "RayService", "labelstream")["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    room = 0
+    for group in groups:
+        (container,) = group["template"]["spec"]["containers"]
+        limits = container["resources"]["limits"]
+        gpus, cpus = float(limits.get("nvidia.com/gpu", 0)), float(limits["cpu"])
+        if gpus >= labeller.gpus and cpus > labeller.cpus:
+            room += group["maxReplicas"] * int(gpus / labeller.gpus if labeller.gpus else 1)
+    assert room >= labeller.replicas
+
+
+@each_overlay
+def test_ray_is_the_installed_one(overlay: str):
+    found = re.findall(r"'rayVersion': '([\d.]+)'", str(rendered(overlay)))
+    assert set(found) == {version("ray")}
+
+
+def our_commands(overlay: str) -> list[list[str]]:
+    entrypoints = re.findall(r"'entrypoint': '(.+?)'", str(rendered(overlay)))
+    started = [container.get("command", []) for pod in pods(overlay) for container in pod.containers]
+    return [words for words in [*map(shlex.split, entrypoints), *started] if words and words[0] == "labelstream"]
+
+
+@each_overlay
+def test_commands_and_their_options_exist(overlay: str):
+    assert len(our_commands(overlay)) >= 2
+    for words in our_commands(overlay):
+        command = typer.main.get_command(app)
+        found = getattr(command, "commands", {})[words[1]]
+        options = {option for parameter in found.params for option in parameter.opts}
+        assert {word for word in words[2:] if word.startswith("--")} <= options, words
+
+
+@each_overlay
+def test_images_are_the_ones_of_the_dockerfiles(overlay: str):
+    ours = {c["image"] for pod in pods(overlay) for c in pod.containers if "labelstream" in c["image"]}
+    for image in ours:
+        name, _, tag = image.rpartition(":")
+        edition = name.rpartition("-")[2]
+        assert (ROOT / f"docker/{edition}.Dockerfile").is_file(), image
+        assert tag == version("labelstream"), image

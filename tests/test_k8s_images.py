@@ -1,0 +1,135 @@
+"""The Dockerfiles, read as text: no Docker engine runs in the project's checks, so they are not built there."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from manifests import ROOT
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
+each_file = pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+PINNED = re.compile(r"^[\w./-]+:\d+\.\d+(\.\d+)?[\w.-]*(@sha256:[0-9a-f]{64})?$")
+
+
+def instructions(path: Path) -> list[tuple[str, str]]:
+    """(Instruction, arguments) of a Dockerfile, continued lines joined."""
+    lines = [line for line in path.read_text().splitlines() if not line.lstrip().startswith("#")]
+    joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
+    split = (line.partition(" ") for line in joined.splitlines() if line.strip())
+    return [(word.upper(), arguments.strip()) for word, _, arguments in split]
+
+
+def test_there_are_two():
+    assert [path.name for path in DOCKERFILES] == ["cpu.Dockerfile", "gpu.Dockerfile"]
+
+
+@each_file
+def test_bases_are_pinned_and_the_same(path: Path):
+    defaults = dict(arguments.split("=", 1) for word, arguments in instructions(path) if word == "ARG")
+    bases = [arguments.split()[0] for word, arguments in instructions(path) if word == "FROM"]
+    resolved = {re.sub(r"\$\{(\w+)\}", lambda match: defaults[match[1]], base) for base in bases}
+    assert len(bases) == 2
+    assert len(resolved) == 1
+    assert all(PINNED.match(base) and not base.endswith(":latest") for base in resolved)
+    assert resolved == {"python:3.11.15-slim-bookworm"}  # both images are nodes of one Ray cluster
+
+
+@each_file
+def test_it_runs_as_somebody_without_rights(path: Path):
+    words = [word for word, _ in instructions(path)]
+    last_stage = instructions(path)[len(words) - 1 - words[::-1].index("FROM") :]
+    users = [arguments for word, arguments in last_stage if word == "USER"]
+    assert users == ["1000:1000"]
+    assert [word for word, _ in last_stage].index("USER") > max(i for i, (w, _) in enumerate(last_stage) if w == "RUN")
+
+
+@each_file
+def test_nothing_is_fetched_past_the_package_managers(path: Path):
+    text = path.read_text()
+    assert "ADD" not in {word for word, _ in instructions(path)}
+    assert not re.search(r"https?://|curl|wget|--index|trusted-host|sudo|chmod 777", text)
+    for word, arguments in instructions(path):
+        if word == "RUN" and "apt-get install" in arguments:
+            assert "--no-install-recommends" in arguments
+            assert "rm -rf /var/lib/apt/lists/*" in arguments
+        if word == "RUN" and "pip install" in arguments:
+            assert "--no-deps" in arguments
+
+
+@each_file
+def test_no_secret_reaches_a_layer(path: Path):
+    for word, arguments in instructions(path):
+        if word in ("ARG", "ENV", "COPY"):
+            assert not re.search(r"(?i)password|secret|token|credential|pip\.conf", arguments), arguments
+        if "pip.conf" in arguments:
+            assert arguments.startswith("--mount=type=secret,")
+
+
+def let_through(name: str) -> bool:
+    """Whether .dockerignore lets a path into the build; the last pattern that fits decides."""
+    kept = True
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        pattern = line.strip()
+        if pattern and not pattern.startswith("#"):
+            bare = pattern.removeprefix("!").removeprefix("**/")
+            parts = [name, *map(str, Path(name).parents)]
+            if any(fnmatch.fnmatch(part, bare) or fnmatch.fnmatch(Path(part).name, bare) for part in parts):
+                kept = pattern.startswith("!")
+    return kept
+
+
+@each_file
+def test_what_is_copied_is_there(path: Path):
+    sources = [
+        source
+        for word, arguments in instructions(path)
+        if word == "COPY" and not arguments.startswith("--from")
+        for source in arguments.split()[:-1]
+    ]
+    assert len(sources) >= 2
+    for source in sources:
+        assert (ROOT / source).exists(), source
+        assert source == "." or let_through(source), source
+
+
+def test_the_build_sees_what_the_package_is_made_of_and_no_more():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = ["pyproject.toml", project["readme"], *project["license-files"]]
+    needed += [f"{folder}/__init__.py" for folder in ("labelstream", "schemas", "streaming", "training", "actors")]
+    assert all(let_through(name) for name in needed)
+    assert not any(let_through(name) for name in (".git/config", ".venv/bin/python", "tests/conftest.py", "k8s/base"))
+    assert not let_through("actors/__pycache__/x.pyc")
+
+
+def pins(*names: str) -> dict[str, str]:
+    """Versions by package of requirements files."""
+    lines = [line.partition("#")[0].strip() for name in names for line in (ROOT / name).read_text().splitlines()]
+    return {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines if line)}
+
+
+@pytest.mark.parametrize(
+    ("files", "extra"),
+    [
+        (("requirements/cpu.txt", "docker/requirements-cluster.txt"), "cpu"),
+        (("docker/requirements-gpu.txt",), "gpu"),
+    ],
+)
+def test_the_images_have_what_the_project_asks_for(files: tuple[str, ...], extra: str):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pinned = pins(*files)
+    for text in (*project["dependencies"], *project["optional-dependencies"][extra]):
+        wanted = Requirement(text)
+        assert wanted.specifier.contains(pinned[canonicalize_name(wanted.name)]), text
+    assert {"duckdb-extension-httpfs", "duckdb-extension-postgres-scanner", "setuptools"} <= set(pinned)
+
+
+def test_nodes_of_one_cluster_have_the_same_ray_and_the_same_wire_formats():
+    cpu, gpu = pins("requirements/cpu.txt"), pins("docker/requirements-gpu.txt")
+    for name in ("ray", "cloudpickle", "pydantic", "pyarrow", "numpy", "duckdb", "transformers", "tokenizers"):
+        assert cpu[name] == gpu[name], name

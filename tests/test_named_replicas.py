@@ -1,0 +1,212 @@
+"""Calls to named actors, on a small real Ray: what dies, comes back, hangs, or is somebody else by now."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+import uuid
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray.exceptions import RayTaskError
+from stream import wait_until
+
+from labelstream.actors.cluster import start_actor
+from labelstream.actors.named_replicas import NamedReplicas
+from labelstream.actors.remote import actor_options
+from labelstream.actors.replica_watch import ReplicaWatch, WatchedReplica
+from labelstream.schemas.errors import BadRecord, ModelUnavailable, SettingsError
+from labelstream.schemas.settings import Settings
+
+TIMEOUT = 60
+SETTINGS = Settings()
+NAMESPACE = SETTINGS.ray.namespace
+
+
+class Obliging:
+    """Says who it is, and does what it is told; leaves notes in a folder."""
+
+    def __init__(self, notes: Path) -> None:
+        if (notes / "do not start").exists():
+            raise ValueError("not again")
+        self._notes = notes
+
+    async def who(self) -> int:
+        return os.getpid()
+
+    async def ponder(self) -> None:
+        """Never comes to an end by itself."""
+        (self._notes / "pondering").touch()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            (self._notes / "cancelled").touch()
+            raise
+
+    async def fail(self, error: Exception) -> None:
+        raise error
+
+
+class Few:
+    """A few replicas of a kind that no other test uses, and calls to them."""
+
+    def __init__(self, notes: Path, count: int) -> None:
+        self.notes, self.kind = notes, f"kind-{uuid.uuid4().hex[:8]}"
+        self.actors = [self.start(index) for index in range(count)]
+        self.pids = [ray.get(actor.who.remote(), timeout=TIMEOUT) for actor in self.actors]
+        self.replicas = NamedReplicas(SETTINGS, self.kind, count)
+
+    def start(self, index: int, **options: Any) -> Any:
+        environment = {"PYTHONPATH": str(Path(__file__).parent)}  # where Obliging is
+        made = actor_options(SETTINGS, f"{self.kind}-{index}", runtime_env={"env_vars": environment})
+        return start_actor(Obliging, made, self.notes, **options)
+
+    async def call(self, method: str, *arguments: Any, within_s: float = TIMEOUT) -> Any:
+        return await self.replicas.call(method, *arguments, deadline=time.monotonic() + within_s)
+
+    async def pondering(self, within_s: float = TIMEOUT) -> asyncio.Task[Any]:
+        """A call that an actor is working on."""
+        task = asyncio.create_task(self.call("ponder", within_s=within_s))
+        await self.note("pondering")
+        return task
+
+    async def note(self, name: str) -> None:
+        await asyncio.to_thread(wait_until, (self.notes / name).exists, TIMEOUT, name)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_ray() -> Iterator[None]:
+    ray.init(
+        "local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="error",
+        namespace=NAMESPACE,
+        object_store_memory=80 << 20,
+        _node_ip_address="127.0.0.1",
+    )
+    yield
+    ray.shutdown()
+
+
+def run(call: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(call)
+
+
+def test_the_least_busy_replica_is_asked(tmp_path: Path):
+    few = Few(tmp_path, 2)
+
+    async def ask() -> set[int]:
+        pondering = await few.pondering()
+        answers = {await few.call("who") for _ in range(4)}
+        pondering.cancel()
+        await asyncio.gather(pondering, return_exceptions=True)
+        return answers | {await few.call("who")}  # nobody is busy any more, so the first one
+
+    assert run(ask()) == set(few.pids)
+
+
+def test_a_call_whose_time_is_over_is_cancelled_where_it_runs(tmp_path: Path):
+    few = Few(tmp_path, 1)
+
+    async def ask() -> None:
+        with pytest.raises(TimeoutError):
+            await (await few.pondering(within_s=2))
+        await few.note("cancelled")
+
+    run(ask())
+
+
+def test_a_call_that_nobody_waits_for_is_cancelled_where_it_runs(tmp_path: Path):
+    few = Few(tmp_path, 1)
+
+    async def ask() -> None:
+        (await few.pondering()).cancel()
+        await few.note("cancelled")
+
+    run(ask())
+
+
+def test_what_an_actor_raises_comes_through(tmp_path: Path):
+    few = Few(tmp_path, 1)
+    with pytest.raises(BadRecord, match="odd") as ours:
+        run(few.call("fail", BadRecord("odd", field="title")))
+    assert (type(ours.value), ours.value.field) == (BadRecord, "title")
+    with pytest.raises(RayTaskError) as theirs:
+        run(few.call("fail", ValueError("a bug")))
+    assert not isinstance(theirs.value, ModelUnavailable)
+
+
+def test_a_replica_that_is_killed_costs_another_try(tmp_path: Path):
+    few = Few(tmp_path, 2)
+    ray.kill(few.actors[0])
+
+    async def ask() -> set[int]:
+        return {await few.call("who") for _ in range(4)}
+
+    assert run(ask()) == {few.pids[1]}
+
+
+def test_a_replica_that_restarts_is_waited_for(tmp_path: Path):
+    few = Few(tmp_path, 1)
+
+    async def ask() -> int:
+        assert await few.call("who") == few.pids[0]
+        os.kill(few.pids[0], signal.SIGKILL)
+        return int(await few.call("who"))
+
+    assert run(ask()) != few.pids[0]
+
+
+def test_a_new_actor_of_an_old_name_is_found(tmp_path: Path):
+    few = Few(tmp_path, 1)
+
+    async def ask() -> int:
+        assert await few.call("who") == few.pids[0]
+        ray.kill(few.actors[0])
+        few.actors[0] = await asyncio.to_thread(few.start, 0)  # as soon as the name is free
+        return int(await few.call("who"))
+
+    assert run(ask()) != few.pids[0]
+
+
+def test_an_actor_that_cannot_start_again_is_unavailable_and_told(tmp_path: Path):
+    few = Few(tmp_path, 1)
+    (tmp_path / "do not start").touch()
+    watched = WatchedReplica(f"{few.kind}-0", few.actors[0], 60.0, "who")
+    with ReplicaWatch([watched], NAMESPACE, interval_s=0.05) as watch:
+        os.kill(few.pids[0], signal.SIGKILL)
+        wait_until(lambda: bool(watch.gone), TIMEOUT)
+    with pytest.raises(ModelUnavailable, match="could not start again"):
+        run(few.call("who", within_s=5))
+
+
+def test_a_name_that_somebody_has_is_not_taken_from_him(tmp_path: Path):
+    few = Few(tmp_path, 1)
+    with pytest.raises(SettingsError, match=f"{few.kind}-0 runs already.*LABELSTREAM_RAY_NAMESPACE"):
+        few.start(0, patience_s=0.1)
+    assert run(few.call("who")) == few.pids[0]
+
+
+def test_a_replica_that_hangs_is_restarted(tmp_path: Path):
+    few = Few(tmp_path, 1)
+    watched = WatchedReplica(f"{few.kind}-0", few.actors[0], 3.0, "who")
+    with ReplicaWatch([watched], NAMESPACE, interval_s=0.1) as watch:
+        os.kill(few.pids[0], signal.SIGSTOP)  # the call that it has taken fails when it is killed
+        assert run(few.call("who")) != few.pids[0]
+        assert watch.gone == ""
+
+
+def test_a_replica_that_is_dead_for_good_is_told(tmp_path: Path):
+    few = Few(tmp_path, 2)
+    watched = [WatchedReplica(f"{few.kind}-{index}", few.actors[index], 60.0, "who") for index in range(2)]
+    with ReplicaWatch(watched, NAMESPACE, interval_s=0.05) as watch:
+        ray.kill(few.actors[1])
+        wait_until(lambda: bool(watch.gone), TIMEOUT)
+    assert watch.gone == f"{few.kind}-1"

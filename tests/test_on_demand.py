@@ -1,0 +1,296 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from lakes import MOMENT, all_settings
+
+from labelstream.actors.answers import Answers
+from labelstream.actors.endpoint.services import AskedPair, Labelled, Request
+from labelstream.actors.on_demand import OnDemand
+from labelstream.actors.on_demand_pool import ON_DEMAND_PRIORITY, Pool, PoolDescription
+from labelstream.schemas.errors import BadRecord, ModelUnavailable
+from labelstream.schemas.judgements import JudgeDescription, Judgements
+from labelstream.schemas.product import Product
+from labelstream.schemas.settings import Settings
+from labelstream.streaming.known_label import KnownLabel
+from labelstream.streaming.local_store import KnownProduct, LocalStore
+
+DESCRIPTION = PoolDescription(JudgeDescription("model", "prompt", "scale", 1.0), "encoder")
+SOFA = Product(product_id="p1", title="red sofa", alternative_ids=["ean1"])
+LAMP = Product(product_id="p2", title="blue lamp")
+
+
+class CountingReplicas:
+    """Answers at once, and remembers what it was asked."""
+
+    def __init__(self, answer: Any, count: int = 1) -> None:
+        self.answer, self.count = answer, count
+        self.calls: list[tuple[Any, ...]] = []
+
+    async def call(self, method: str, *arguments: Any, deadline: float) -> Any:
+        assert deadline > time.monotonic()
+        self.calls.append((method, *arguments))
+        return self.answer(*arguments) if arguments else True
+
+
+class AbsentReplicas(CountingReplicas):
+    """Is not there."""
+
+    async def call(self, method: str, *_: Any, **__: Any) -> Any:
+        raise ModelUnavailable(f"{method}: nobody is there")
+
+
+class SlowReplicas(CountingReplicas):
+    """Never answers in time."""
+
+    async def call(self, method: str, *_: Any, **__: Any) -> Any:
+        raise TimeoutError(method)
+
+
+class RankerWithoutChampion(CountingReplicas):
+    """Is there, and has nobody to rank by."""
+
+    async def call(self, method: str, *_: Any, **__: Any) -> Any:
+        return None if method == "describe" else True
+
+
+def judge(queries: list[str], products: list[str], priority: int) -> Judgements:
+    """High, unless the product's text asks for something else; "unreadable" cannot be judged."""
+    assert priority == ON_DEMAND_PRIORITY
+    errors = {i: BadRecord("too odd") for i, text in enumerate(products) if "unreadable" in text}
+    rows = np.tile(np.array([0.1, 0.2, 0.7], np.float32), (len(queries), 1))
+    return Judgements(rows, np.zeros(len(queries), np.bool_), errors)
+
+
+def score(queries: list[str], products: list[str]) -> list[float]:
+    return [len(text) / 1000 for _, text in zip(queries, products, strict=True)]
+
+
+class Asked:
+    """The service over stand-ins, and what they were asked."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: LocalStore,
+        answers: Answers,
+        *,
+        keeps: bool = False,
+        encoders: Any = None,
+        ranker: Any = None,
+    ) -> None:
+        self.labellers, self.encoders = CountingReplicas(judge), encoders or CountingReplicas(score)
+        self.store, self.kept = store, list[dict[str, Any]]()
+        self.keeper_is_there = True
+        pool: Any = Pool(self.labellers, self.encoders, ranker or AbsentReplicas(None))  # type: ignore[arg-type]
+        keep = self._keep if keeps else None
+        self.service = OnDemand(settings, DESCRIPTION, pool, store, answers, keep=keep, behind=self._behind)
+
+    async def _keep(self, rows: list[dict[str, Any]]) -> None:
+        if not self.keeper_is_there:
+            raise ModelUnavailable("the models are restarting")
+        self.kept += rows
+
+    async def _behind(self, store: Mapping[str, int]) -> str:
+        return f"products {store['products']}"
+
+    def label(self, *pairs: AskedPair, request_id: str = "r", **options: Any) -> list[Labelled | BadRecord]:
+        request = Request(request_id, time.monotonic() + 60)
+        return asyncio.run(self.service.label(pairs, request, **({"cross_encoder": False} | options)))
+
+    def rerank(self, *documents: str | Product, model: Any = None) -> Any:
+        request = Request("r", time.monotonic() + 60)
+        return asyncio.run(self.service.rerank("red sofa", documents, request, model=model))
+
+
+Ask = Callable[..., Asked]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return all_settings(tmp_path)
+
+
+@pytest.fixture
+def ask(settings: Settings) -> Iterator[Ask]:
+    """Makes services over one store."""
+    with LocalStore(settings.store.path, settings.store.max_bytes) as store, Answers(store) as answers:
+        with store.writer() as writer:
+            writer.put_products([KnownProduct.of(SOFA), KnownProduct.of(LAMP)])
+        yield partial(Asked, settings, store, answers)
+
+
+def labelled(answer: Labelled | BadRecord) -> Labelled:
+    assert isinstance(answer, Labelled), answer
+    return answer
+
+
+def test_the_same_pair_in_one_request_is_judged_once(ask: Ask):
+    asked = ask()
+    answers = asked.label(AskedPair("Red  Sofa", "p1"), AskedPair("red sofa", "ean1"), AskedPair("red sofa", "p2"))
+    assert [len(call[1]) for call in asked.labellers.calls] == [2]
+    first, second, third = map(labelled, answers)
+    assert first.record == second.record
+    assert (third.record.product_id, third.cached, third.record.level) == ("p2", False, "high")
+
+
+def test_an_answer_is_remembered(ask: Ask):
+    asked = ask()
+    [fresh] = map(labelled, asked.label(AskedPair("red sofa", "p1"), request_id="first"))
+    [known] = map(labelled, asked.label(AskedPair("red sofa", "p1"), request_id="second"))
+    assert len(asked.labellers.calls) == 1
+    assert (fresh.cached, known.cached) == (False, True)
+    assert fresh.record.request_id == "first"
+    assert known.record == fresh.record.model_copy(update={"request_id": None})
+
+
+def test_the_cross_encoder_adds_what_a_known_label_lacks_once(ask: Ask):
+    asked = ask()
+    asked.label(AskedPair("red sofa", "p1"))
+    for _ in range(2):
+        [answer] = map(labelled, asked.label(AskedPair("red sofa", "p1"), cross_encoder=True))
+        assert answer.cached
+        assert answer.record.cross_encoder_version == "encoder"
+        assert answer.record.cross_encoder_score == pytest.approx(len("Title: red sofa\n") / 1000)
+    assert (len(asked.labellers.calls), len(asked.encoders.calls)) == (1, 1)
+
+
+def test_what_cannot_be_judged_is_an_error_of_its_own_pair(ask: Ask):
+    odd = Product(product_id="x", title="unreadable")
+    asked = ask()
+    good, unknown, unreadable, empty = asked.label(
+        AskedPair("q", "p1"), AskedPair("q", "nope"), AskedPair("q", odd), AskedPair("  ", "p1")
+    )
+    assert labelled(good).record.product_id == "p1"
+    assert [getattr(one, "field", None) for one in (unknown, unreadable, empty)] == ["product_id", "", "query"]
+    assert "nope" in str(unknown)
+
+
+def test_labels_of_the_catalogue_are_kept_and_others_are_not(ask: Ask):
+    asked = ask(keeps=True)
+    pairs = AskedPair("q", "p1"), AskedPair("q", Product(product_id="mine", title="my own"))
+    asked.label(*pairs, request_id="why")
+    assert [(row["product_id"], row["request_id"], row["cross_encoder_version"]) for row in asked.kept] == [
+        ("p1", "why", "encoder")
+    ]
+
+
+def test_a_ranking_needs_every_document(ask: Ask):
+    asked = ask()
+    for model in ("cross-encoder", "labeller"):
+        with pytest.raises(BadRecord, match="nope") as error:
+            asked.rerank("p1", "nope", model=model)
+        assert error.value.field == "documents.1.product_id"
+
+
+def test_the_best_model_that_there_is_ranks(ask: Ask):
+    ranking = ask().rerank("p2", SOFA)
+    assert (ranking.model, ranking.version) == ("cross-encoder", "encoder")
+    assert list(ranking.scores) == pytest.approx([len("Title: blue lamp\n") / 1000, len("Title: red sofa\n") / 1000])
+    alone = ask(encoders=CountingReplicas(score, 0)).rerank("p2", SOFA)
+    assert (alone.model, alone.scores) == ("labeller", [pytest.approx(0.8)] * 2)
+
+
+def test_without_a_champion_the_ranker_says_what_to_do(ask: Ask):
+    with pytest.raises(BadRecord, match="labelstream retrain") as error:
+        ask(ranker=RankerWithoutChampion(None)).rerank("p1", model="ranker")
+    assert error.value.field == "model"
+
+
+def test_a_ranker_that_does_not_answer_is_unavailable_and_others_rank_meanwhile(ask: Ask):
+    for ranker in (AbsentReplicas(None), SlowReplicas(None)):
+        with pytest.raises(ModelUnavailable, match="ranker"):
+            ask(ranker=ranker).rerank("p1", model="ranker")
+        assert ask(ranker=ranker).rerank("p1").model == "cross-encoder"
+
+
+def test_it_waits_for_every_kind_of_model_that_there_is(ask: Ask):
+    there, nobody = CountingReplicas(None), CountingReplicas(None, 0)
+    assert asyncio.run(ask(ranker=there).service.waiting_for()) == []
+    assert asyncio.run(ask(encoders=nobody).service.waiting_for()) == ["ranker"]
+    assert asyncio.run(ask(encoders=AbsentReplicas(None), ranker=there).service.waiting_for()) == ["cross-encoder"]
+
+
+def test_what_was_judged_before_the_request_failed_is_not_judged_again(ask: Ask):
+    failing = ask(encoders=AbsentReplicas(None))
+    with pytest.raises(ModelUnavailable):
+        failing.label(AskedPair("red sofa", "p1"), cross_encoder=True)
+    [again] = map(labelled, failing.label(AskedPair("red sofa", "p1")))
+    assert (again.cached, len(failing.labellers.calls)) == (True, 1)
+
+
+def test_a_label_that_cannot_be_kept_is_an_answer_all_the_same_and_is_kept_when_it_is_asked_for_again(ask: Ask):
+    asked = ask(keeps=True)
+    asked.keeper_is_there = False
+    [answer] = map(labelled, asked.label(AskedPair("red sofa", "p1"), request_id="first"))
+    assert (answer.cached, asked.kept) == (False, [])
+    asked.keeper_is_there = True
+    [answer] = map(labelled, asked.label(AskedPair("red sofa", "p1"), request_id="second"))
+    assert (answer.cached, answer.record.request_id) == (True, None)
+    assert [(row["label_key"], row["request_id"]) for row in asked.kept] == [(answer.record.label_key, "second")]
+
+
+def test_a_label_that_the_lake_has_is_not_kept_again(ask: Ask):
+    asked = ask(keeps=True)
+    asked.label(AskedPair("red sofa", "p1"))
+    with asked.store.writer() as writer:
+        writer.put_labels(map(KnownLabel.of, asked.kept))
+    asked.label(AskedPair("red sofa", "p1"))
+    assert len(asked.kept) == 1
+
+
+def test_a_store_that_somebody_else_writes_to_holds_nobody_up(ask: Ask):
+    asked, locked, release = ask(), threading.Event(), threading.Event()
+
+    def fill() -> None:
+        with asked.store.writer():
+            locked.set()
+            assert release.wait(60)
+
+    filling = threading.Thread(target=fill)
+    filling.start()
+    try:
+        assert locked.wait(60)
+        answers = [labelled(asked.label(AskedPair("red sofa", "p1"))[0]) for _ in range(3)]
+    finally:
+        release.set()
+        filling.join()
+    assert [answer.cached for answer in answers] == [False, True, True]
+
+
+def test_answers_are_on_disk_when_it_ends(settings: Settings):
+    label = KnownLabel("0" * 32, (0.25, 0.75), False, MOMENT)
+    with LocalStore(settings.store.path, settings.store.max_bytes) as store:
+        with Answers(store) as answers:
+            answers.put([label])
+            assert label.label_key in answers.recent or written(store, label)
+        assert written(store, label)
+
+
+def test_a_full_store_loses_answers_and_nothing_else(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    label = KnownLabel("0" * 32, (0.25, 0.75), False, MOMENT)
+    many = [label._replace(label_key=f"{number:032x}", cross_encoder_version="v" * 400) for number in range(8000)]
+    with LocalStore(tmp_path, 1 << 20) as store:
+        with Answers(store) as answers:
+            answers.put(many)
+        assert "LABELSTREAM_STORE_MAX_BYTES" in caplog.text
+        with Answers(store) as answers:
+            answers.put([label])
+        assert written(store, label)
+
+
+def test_metrics_tell_how_much_the_store_holds(ask: Ask):
+    assert asyncio.run(ask().service.metrics()) == "products 2"
+
+
+def written(store: LocalStore, label: KnownLabel) -> bool:
+    with store.reader() as reader:
+        return reader.label(label.label_key) == label

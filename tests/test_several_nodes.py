@@ -1,0 +1,152 @@
+"""Ray nodes with a disk of their own each, one lake on PostgreSQL, and a node that is killed."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from models import tiny_llama
+from postgres import PostgresServer, postgres_server
+from ray.cluster_utils import Cluster
+from stream import KnownLog
+
+from labelstream.actors.application import Application, Progress
+from labelstream.schemas.settings import (
+    EncoderSettings,
+    KafkaSettings,
+    LabellerSettings,
+    LakeSettings,
+    RaySettings,
+    Settings,
+    StoreSettings,
+    StreamSettings,
+)
+from labelstream.streaming.broker import KafkaCluster
+from labelstream.streaming.kafka_client import ensure_topics
+from labelstream.streaming.lake import Lake
+
+pytestmark = [pytest.mark.slow, pytest.mark.broker, pytest.mark.engine, pytest.mark.timeout(600)]
+
+MakeSettings = Callable[..., KafkaSettings]
+REPLICAS = 3
+NAMESPACE = "nodes"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    with postgres_server() as running:
+        yield running
+
+
+class Nodes:
+    """Nodes of a Ray cluster, each with an address and a working folder of its own.
+
+    The path of the store is relative, so each node has a store of its own, as machines have. The first node is
+    127.0.0.2: Ray takes 127.0.0.1 for the machine's outer address.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._cluster = Cluster()
+        self._nodes: dict[str, Any] = {}
+
+    def add(self, cpus: int) -> None:
+        address = f"127.0.0.{len(self._nodes) + 2}"
+        (self._folder / address).mkdir()
+        with contextlib.chdir(self._folder / address):
+            node = self._cluster.add_node(num_cpus=cpus, object_store_memory=80 << 20, node_ip_address=address)
+        self._nodes[node.node_id] = node
+
+    def join(self) -> None:
+        """Be a driver on the first node."""
+        options = {"_node_ip_address": "127.0.0.2", "logging_level": "error", "log_to_driver": False}
+        ray.init(self.address, namespace=NAMESPACE, **options)
+
+    @property
+    def address(self) -> str:
+        return str(self._cluster.address)
+
+    def kill(self, node_id: str) -> None:
+        self._cluster.remove_node(self._nodes.pop(node_id), allow_graceful=False)
+
+    def shutdown(self) -> None:
+        ray.shutdown()
+        self._cluster.shutdown()
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[Nodes]:
+    made = Nodes(tmp_path)
+    try:
+        for cpus in (1, 0, 0):
+            made.add(cpus)
+        made.join()
+        yield made
+    finally:
+        made.shutdown()
+
+
+@pytest.fixture
+def settings(
+    nodes: Nodes, kafka: KafkaCluster, fresh_topics: MakeSettings, server: PostgresServer, tmp_path: Path
+) -> Settings:
+    tiny_llama(tmp_path / "model")
+    made = Settings(
+        kafka=fresh_topics(kafka.bootstrap_servers, session_timeout_ms=6000),
+        lake=LakeSettings(catalog=server.new_database(), data_path=str(tmp_path / "data")),
+        store=StoreSettings(path=Path("store"), max_bytes=1 << 30),
+        labeller=LabellerSettings(model=str(tmp_path / "model")),
+        encoder=EncoderSettings(enabled=False),
+        stream=StreamSettings(replicas=REPLICAS, batch_records=40, linger_s=0.1, resolve_interval_s=1),
+        ray=RaySettings(address=nodes.address, namespace=NAMESPACE),
+    )
+    ensure_topics(made.kafka)
+    return made
+
+
+def node_of(ingest: Any) -> str:
+    return str(ray.get(ingest.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id()), timeout=60))
+
+
+def look_until(application: Application, is_so: Callable[[Progress], bool], what: str, seconds: float = 120) -> None:
+    """Look after the application, as ``labelstream run`` does, until something is so."""
+    deadline = time.monotonic() + seconds
+    while not is_so(progress := application.look()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}\n{progress}"
+        time.sleep(0.2)
+
+
+def has_records(count: int) -> Callable[[Progress], bool]:
+    def is_so(progress: Progress) -> bool:
+        totals = progress.lake.totals if progress.lake else {"records": 0, "waiting": 1}
+        return totals["records"] >= count and totals["waiting"] == 0
+
+    return is_so
+
+
+def test_a_node_that_dies_costs_nothing(nodes: Nodes, settings: Settings, tmp_path: Path) -> None:
+    log = KnownLog(7, 300)
+    half, total = len(log.events) // 2, sum(log.outcomes.values())
+    log.send_products(settings.kafka)
+    log.send_events(settings.kafka, 0, half)
+    with Application(settings) as application:
+        homes = {node_of(ingest) for ingest in application._ingests}
+        assert len(homes) > 1, "all replicas are on one node"
+        look_until(application, has_records(half), "the first half")
+        log.send_events(settings.kafka, half)
+        look_until(application, has_records(half + 60), "the second half has begun")
+        doomed = next(node for node in homes if node != ray.get_runtime_context().get_node_id())
+        nodes.kill(doomed)
+        look_until(application, has_records(total), "all")
+        look_until(application, application.is_drained, "every replica is back, and nothing left")
+        assert doomed not in {node_of(ingest) for ingest in application._ingests}
+        assert application.stop() == 0
+    with Lake(settings.lake, read_only=True) as lake:
+        log.check(lake)
+    stores = {path.parent.parent.name for path in tmp_path.glob("*/store/data.mdb")}
+    assert len(stores) > 1, "only the Writer's node has a store"
