@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,10 @@ _BUSY = (
     "could not serialize",
     "duplicate key value",
     "lock timeout",
+    "deadlock detected",  # PostgreSQL has rolled one of two back
 )
+# What a catalogue says of a statement comes after all of its text, rows included, which must not decide anything.
+_STATEMENT = re.compile(r'Failed to execute query ".*": ')
 _UNAVAILABLE = (
     "no space left",
     "disk full",
@@ -158,7 +162,7 @@ def _quoted(text: str) -> str:
 
 def as_lake_error(error: duckdb.Error) -> TransientError | SettingsError:
     """DuckDB's error as one of ours, by what its text says."""
-    text = " ".join(str(error).split())
+    text = _STATEMENT.sub("", " ".join(str(error).split()))
     lower = text.lower()
     if any(sign in lower for sign in _UNAVAILABLE):
         return LakeUnavailable(text)

@@ -255,6 +255,8 @@ def test_two_lakes_are_not_the_same(lake: Lake, tmp_path: Path):
         ("Transaction conflict - attempting to delete", LakeBusy),
         ("No space left on device", LakeUnavailable),
         ("could not connect to server", LakeUnavailable),
+        ('Failed to execute query "UPDATE a;\nUPDATE b": ERROR:  deadlock detected', LakeBusy),
+        ('Failed to execute query "VALUES (\'timed out, busy\')": ERROR: no such column', SettingsError),
         ("Catalog Error: no such table", SettingsError),
     ],
 )
