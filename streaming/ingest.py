@@ -25,7 +25,7 @@ from labelstream.streaming.flight import Flight, Services
 from labelstream.streaming.local_store import LocalStore
 from labelstream.streaming.records import Record, moment_of
 from labelstream.streaming.resolve import Resolver
-from labelstream.streaming.retry import Endurance
+from labelstream.streaming.retry import Endurance, patiently
 from labelstream.streaming.unfollowed import Unfollowed
 
 logger = logging.getLogger(__name__)
@@ -113,7 +113,8 @@ class Ingest:
             LabelstreamError: What cannot be mended here.
         """
         try:
-            self._assignment.start()
+            # A broker that has let us in can be gone again before it says which partitions there are.
+            patiently(self._assignment.start, self._settings.stream.give_up_s, self._stopping)
             while not self._stopping.is_set():
                 self.step()
             while self._flights and time.monotonic() < self._deadline:

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kafka.errors import KafkaConnectionError
 from standins import DyingJudge, ForgetfulWriter, SlowJudge, ThreadWriter, UniformJudge
 from stream import KnownLog, Replica, stream_settings, wait_until
 
 from labelstream.schemas.errors import ModelUnavailable, OffsetsBeyondTopic
 from labelstream.schemas.settings import KafkaSettings, Settings
+from labelstream.streaming import assignment
 from labelstream.streaming.broker import KafkaCluster
-from labelstream.streaming.kafka_client import EndOffsets, ensure_topics, make_producer
+from labelstream.streaming.kafka_client import EndOffsets, ensure_topics, make_producer, partitions_of
 from labelstream.streaming.lake import Lake
 from labelstream.streaming.local_store import LocalStore
 
@@ -179,6 +181,27 @@ def test_stopping_gives_back_what_does_not_finish_and_nothing_is_lost(stage: Cal
     one.start(UniformJudge())
     one.wait_for(sum(log.outcomes.values()))
     one.replicas[1].stop()
+    one.check(log)
+
+
+def test_a_broker_that_goes_away_before_it_tells_of_partitions_is_waited_for(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusals = iter([KafkaConnectionError("ECONNREFUSED")] * 3)
+
+    def reluctant(*arguments: Any) -> Any:
+        for error in refusals:
+            raise error
+        return partitions_of(*arguments)
+
+    monkeypatch.setattr(assignment, "partitions_of", reluctant)
+    one, log = stage(), KnownLog(12, 20)
+    log.send_products(one.settings.kafka)
+    log.send_events(one.settings.kafka)
+    replica = one.start(UniformJudge())
+    one.wait_for(sum(log.outcomes.values()))
+    assert replica.error is None
+    assert next(refusals, None) is None
     one.check(log)
 
 
