@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -67,19 +68,15 @@ def serving(settings: Settings, *, with_stream: bool) -> Iterator[Serving]:
         LabelstreamError: It cannot start.
     """
     with ExitStack() as closing:
-        app = build(settings, with_stream=with_stream)  # settings that cannot work are found out first
+        alone, port = settings.ray.address is None, settings.endpoint.port
+        if alone or not port:
+            port = _free_port(settings.endpoint.host, port)
+        # In a cluster a replica may be on any node, so there the way in is Serve's proxy.
+        app = build(settings, with_stream=with_stream, port=port if alone else None)
         start_ray(settings)
         closing.callback(ray.shutdown)
-        port = settings.endpoint.port
-        if settings.ray.address is None or not port:
-            port = _free_port(settings.endpoint.host, port)
-        options = {
-            "host": settings.endpoint.host,
-            "port": port,
-            "request_timeout_s": settings.endpoint.deadline_s + _BEYOND_DEADLINE_S,
-        }
-        serve.start(proxy_location="HeadOnly", http_options=options, logging_config=serve_logging(settings))
-        if settings.ray.address is None:  # a cluster that was there before keeps its Serve, and what else runs in it
+        _start_serve(settings, port, alone=alone)
+        if alone:  # a cluster that was there before keeps its Serve, and what else runs in it
             closing.callback(serve.shutdown)
         closing.callback(_delete)
         try:
@@ -89,6 +86,19 @@ def serving(settings: Settings, *, with_stream: bool) -> Iterator[Serving]:
         except RuntimeError as error:  # Serve's word for a deployment that does not come up
             raise ModelUnusable(_reason(error)) from error
         yield Serving(f"http://{settings.endpoint.host}:{port}", serve.get_deployment_handle(MODELS, NAME), settings)
+
+
+def _start_serve(settings: Settings, port: int, *, alone: bool) -> None:
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # it would name an address at which nobody answers
+    if alone:
+        serve.start(proxy_location="Disabled", logging_config=serve_logging(settings))
+        return
+    options = {
+        "host": settings.endpoint.host,
+        "port": port,
+        "request_timeout_s": settings.endpoint.deadline_s + _BEYOND_DEADLINE_S,
+    }
+    serve.start(proxy_location="HeadOnly", http_options=options, logging_config=serve_logging(settings))
 
 
 def _reason(error: RuntimeError) -> str:

@@ -18,6 +18,7 @@ from labelstream.actors.catalogue_follower import CatalogueFollower
 from labelstream.actors.cluster import as_callers_error
 from labelstream.actors.endpoint.app import make_app
 from labelstream.actors.endpoint.doorkeeper import Doorkeeper
+from labelstream.actors.endpoint.listener import Listener
 from labelstream.actors.endpoint.logs import configure_logging, serve_logging
 from labelstream.actors.endpoint.telemetry import Telemetry
 from labelstream.actors.models_deployment import Models
@@ -61,6 +62,9 @@ class Endpoint:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Ray Serve after the constructor."""
+        return self._make_app(id_is_echoed=True)
+
+    def _make_app(self, *, id_is_echoed: bool) -> FastAPI:
         telemetry = Telemetry(self._settings, serve.get_replica_context().replica_id.unique_id)
         keep = _call(self._models.keep) if self._settings.endpoint.keep_labels else None
         services = OnDemand(
@@ -72,7 +76,7 @@ class Endpoint:
             keep=keep,
             behind=_call(self._models.metrics),
         )
-        return make_app(self._settings, services, telemetry, id_is_echoed=True)
+        return make_app(self._settings, services, telemetry, id_is_echoed=id_is_echoed)
 
     async def check_health(self) -> None:
         """Ray Serve asks; a label must carry the version of the model that made it.
@@ -87,6 +91,28 @@ class Endpoint:
 
     async def __del__(self) -> None:
         await asyncio.to_thread(self._closing.close)
+
+
+class ListeningEndpoint(Endpoint):
+    """One replica that listens itself, for a machine that has no other way in.
+
+    Ray Serve's proxy and the way from it to a replica cost more time than judging a pair does (docs/benchmarks.md).
+
+    Args:
+        settings: All settings.
+        models: Handle of ``Models``.
+        port: To listen at; replicas of one machine share it.
+    """
+
+    async def __init__(self, settings: Settings, models: Any, port: int) -> None:  # type: ignore[misc]  # Serve awaits it
+        await super().__init__(settings, models)
+        app = self._make_app(id_is_echoed=False)
+        self._listener = Listener(app, settings.endpoint.host, port, settings.endpoint.deadline_s)
+        await self._listener.start()
+
+    async def __del__(self) -> None:
+        await self._listener.close()
+        await super().__del__()
 
 
 def _call(method: Any) -> Callable[..., Awaitable[Any]]:
@@ -115,12 +141,13 @@ def application(arguments: dict[str, Any]) -> serve.Application:
     return build(Settings.load(), with_stream=Arguments.model_validate(arguments).with_stream)
 
 
-def build(settings: Settings, *, with_stream: bool) -> serve.Application:
+def build(settings: Settings, *, with_stream: bool, port: int | None = None) -> serve.Application:
     """The application.
 
     Args:
         settings: All settings.
         with_stream: Run the stream too.
+        port: Where the endpoint listens itself; None leaves that to Ray Serve's proxy.
 
     Raises:
         SettingsError: Nobody could come in.
@@ -140,8 +167,11 @@ def build(settings: Settings, *, with_stream: bool) -> serve.Application:
         name=ENDPOINT,
         num_replicas=settings.endpoint.replicas,
         max_ongoing_requests=settings.endpoint.max_requests + _REFUSALS_AT_ONCE,
-        graceful_shutdown_timeout_s=settings.endpoint.deadline_s,
+        graceful_shutdown_timeout_s=settings.endpoint.deadline_s + _CLOSING_S,
         ray_actor_options={"num_cpus": 0},
         **shared,
-    )(serve.ingress()(Endpoint))
-    return endpoint.bind(settings, models.bind(settings, with_stream))
+    )
+    pool = models.bind(settings, with_stream)
+    if port is None:
+        return endpoint(serve.ingress()(Endpoint)).bind(settings, pool)
+    return endpoint(ListeningEndpoint).bind(settings, pool, port)

@@ -256,7 +256,7 @@ def test_two_lakes_are_not_the_same(lake: Lake, tmp_path: Path):
         ("No space left on device", LakeUnavailable),
         ("could not connect to server", LakeUnavailable),
         ('Failed to execute query "UPDATE a;\nUPDATE b": ERROR:  deadlock detected', LakeBusy),
-        ('Failed to execute query "VALUES (\'timed out, busy\')": ERROR: no such column', SettingsError),
+        ("Failed to execute query \"VALUES ('timed out, busy')\": ERROR: no such column", SettingsError),
         ("Catalog Error: no such table", SettingsError),
     ],
 )

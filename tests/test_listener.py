@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import httpx
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from labelstream.actors.endpoint.listener import Listener
+
+
+class SlowApplication:
+    """Says who answers, when it is allowed to."""
+
+    def __init__(self, name: str, *, open_at_once: bool = True) -> None:
+        self.name = name
+        self.asked, self.may_answer = asyncio.Event(), asyncio.Event()
+        if open_at_once:
+            self.may_answer.set()
+
+    async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        self.asked.set()
+        await self.may_answer.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": self.name.encode()})
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def test_who_is_in_gets_an_answer_and_nobody_else_comes_in(port: int):
+    async def main() -> None:
+        app = SlowApplication("late", open_at_once=False)
+        listener = Listener(app, "127.0.0.1", port, closing_s=30)
+        await listener.start()
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            answer = asyncio.create_task(client.get("/"))
+            await app.asked.wait()
+            closing = asyncio.create_task(listener.close())
+            while _is_open(port):
+                await asyncio.sleep(0.01)
+            assert not closing.done()
+            app.may_answer.set()
+            assert (await answer).text == "late"
+        await closing
+
+    asyncio.run(main())
+
+
+def test_replicas_share_an_address(port: int):
+    async def main() -> None:
+        listeners = [Listener(SlowApplication(name), "127.0.0.1", port, closing_s=1) for name in "ab"]
+        for listener in listeners:
+            await listener.start()
+        answers = set()
+        while len(answers) < 2:
+            async with httpx.AsyncClient() as client:  # a new connection each time
+                answers.add((await client.get(f"http://127.0.0.1:{port}/")).text)
+        assert answers == {"a", "b"}
+        await asyncio.gather(*(listener.close() for listener in listeners))
+
+    asyncio.run(main())
+
+
+def test_an_address_that_cannot_be_had_is_an_error(port: int):
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(OSError, match="in use"):
+        asyncio.run(Listener(SlowApplication("x"), "127.0.0.1", port, closing_s=1).start())
+
+
+def _is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
