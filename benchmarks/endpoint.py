@@ -83,10 +83,10 @@ def saturated(settings: Settings, options: argparse.Namespace, folder: Path) -> 
         for row in rows:
             idle = load(pairs=1, callers=row["callers"], seconds=options.seconds, rate=options.rate).seconds(200)
             times = row.pop("times")
-            row |= {"requests": len(times), "p95_ms": 1000 * quantile(times, 0.95)}
+            row |= {"requests": len(times)} | {f"{name}_ms": 1000 * quantile(times, q) for name, q in QUANTILES}
             row |= {"idle_p95_ms": 1000 * quantile(idle, 0.95)}
             row["ratio"] = row["p95_ms"] / row["idle_p95_ms"]
-    columns = ("callers", "requests", "p95_ms", "idle_p95_ms", "ratio", "stream_share")
+    columns = ("callers", "requests", "p50_ms", "p95_ms", "idle_p95_ms", "ratio", "stream_share")
     show("beside a full stream", columns, [tuple(row[column] for column in columns) for row in rows])
     return {"stream_alone_pairs_per_second": rate_alone, "cells": rows}
 
