@@ -84,17 +84,28 @@ class LabelEngine:
         Raises:
             ValueError: Different numbers of queries and products.
         """
+        return self.submit(self.encode(queries, products), priority)
+
+    def encode(self, queries: Sequence[str], products: Sequence[str]) -> EncodedPairs:
+        """The first half of ``judge``, which takes a while: make tokens. Any thread may call.
+
+        Raises:
+            ValueError: Different numbers of queries and products.
+        """
         if len(queries) != len(products):
             raise ValueError(f"{len(queries)} queries but {len(products)} products")
-        batch = _Batch(queries, self._encoder.encode(queries, products), self._scale, self._temperature)
-        return self._thread.submit(batch.prompts, batch.judgements, priority=priority)
+        return EncodedPairs(queries, self._encoder.encode(queries, products), self._scale, self._temperature)
+
+    def submit(self, pairs: EncodedPairs, priority: int = 0) -> Future[Judgements]:
+        """The second half of ``judge``, which takes no time: hand the tokens to the engine. Any thread may call."""
+        return self._thread.submit(pairs.prompts, pairs.judgements, priority=priority)
 
     def close(self) -> None:
         """Free the model; batches under way fail with ``ModelUnavailable``."""
         self._thread.close()
 
 
-class _Batch:
+class EncodedPairs:
     """One batch on its way: in the order of the pairs outside, in the order of the queries inside."""
 
     def __init__(

@@ -42,7 +42,7 @@ class Labeller:
         self._trim_heap = HeapTrimmer()
 
     async def judge(self, queries: Sequence[str], products: Sequence[str], priority: int = 0) -> Judgements:
-        """Judge a batch of pairs.
+        """Judge a batch of pairs. Cancelling it spares the prompts that are not yet inside the engine.
 
         Args:
             queries: Shape (pairs,).
@@ -57,9 +57,10 @@ class Labeller:
             ValueError: Different numbers of queries and products.
         """
         with self._meter.batch():
-            # Making tokens takes a thread, so that a big batch does not hold up a small urgent one.
-            answer = await asyncio.to_thread(self._engine.judge, queries, products, priority)
-            judgements = await asyncio.wrap_future(answer)
+            # Making tokens takes a thread, so that a big batch does not hold up a small urgent one. No thread can be
+            # cancelled, so it does not go on to the engine by itself: a call that was cancelled ends here.
+            encoded = await asyncio.to_thread(self._engine.encode, queries, products)
+            judgements = await asyncio.wrap_future(self._engine.submit(encoded, priority))
             self._trim_heap()
             self._meter.count(pairs=len(queries), errors=len(judgements.errors))
         return judgements
