@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
+import pyarrow as pa
 
 from labelstream.schemas.errors import LakeBusy, LakeUnavailable, MissingDependency, SettingsError, TransientError
 
@@ -61,7 +64,8 @@ def connect(settings: LakeSettings, *, read_only: bool = False) -> duckdb.DuckDB
         TransientError: The catalogue is locked or does not answer.
     """
     _prepare_folders(settings, read_only=read_only)
-    connection = duckdb.connect(config={"memory_limit": settings.memory_limit, "threads": settings.threads})
+    with lake_errors():
+        connection = duckdb.connect(config={"memory_limit": settings.memory_limit, "threads": settings.threads})
     try:
         connection.execute("SET preserve_insertion_order = true")
         connection.execute("SET TimeZone = 'UTC'")
@@ -160,7 +164,21 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def as_lake_error(error: duckdb.Error) -> TransientError | SettingsError:
+@contextmanager
+def lake_errors() -> Iterator[None]:
+    """Around what asks DuckDB or reads its answer: rows are still being computed while they are fetched.
+
+    Raises:
+        TransientError: Locked, lost a race, or storage trouble.
+        SettingsError: Anything else that goes wrong in DuckDB.
+    """
+    try:
+        yield
+    except (duckdb.Error, pa.ArrowException, OSError) as error:  # Arrow has DuckDB's text in an error of its own
+        raise as_lake_error(error) from error
+
+
+def as_lake_error(error: Exception) -> TransientError | SettingsError:
     """DuckDB's error as one of ours, by what its text says."""
     text = _STATEMENT.sub("", " ".join(str(error).split()))
     lower = text.lower()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-from labelstream.schemas.errors import LabelstreamError, LakeUnavailable, TransientError
+from labelstream.schemas.errors import LabelstreamError, LakeUnavailable, TerminalError, TransientError
 from labelstream.schemas.settings import Settings
 from labelstream.streaming.follow import catch_up
 from labelstream.streaming.lake import Lake
@@ -97,7 +97,8 @@ class StoreFollower:
         """Raise what has ended the follower.
 
         Raises:
-            LabelstreamError: The lake has been unavailable for too long, or cannot be used at all.
+            LabelstreamError: The lake has been unavailable for too long, or cannot be used at all, or something
+                happened that nobody thought of.
         """
         if self._error is not None:
             raise self._error
@@ -110,12 +111,19 @@ class StoreFollower:
                     return
         except LabelstreamError as error:
             logger.error("the local store is not kept up to date any more: %s", error)
-            self._error = error
-            self._on_error()
+            self._end_with(error)
+        except Exception as error:  # a thread that ends in silence would leave a store that is old for ever
+            logger.exception("the local store is not kept up to date any more")
+            text = " ".join(str(error).split())
+            self._end_with(TerminalError(f"the local store cannot be followed: {type(error).__name__}: {text}"))
         finally:
             self.has_begun.set()
             self._close_lake()
             self._turn.give_up()
+
+    def _end_with(self, error: LabelstreamError) -> None:
+        self._error = error
+        self._on_error()
 
     def _look_patiently(self) -> None:
         try:

@@ -14,7 +14,7 @@ from labelstream.schemas.settings import LakeSettings
 from labelstream.schemas.tables import CONSUMED, OFFSETS, PRODUCTS, WAITING
 from labelstream.streaming.commit import Commit, OffsetRange, rows
 from labelstream.streaming.commit_turn import CommitTurn
-from labelstream.streaming.ducklake import as_lake_error, connect
+from labelstream.streaming.ducklake import connect, lake_errors
 from labelstream.streaming.layout import create_tables, lay_out
 
 _WAITING_ROWS_THAT_CAN_BE_RESOLVED = """
@@ -73,18 +73,18 @@ class Lake:
             TransientError: Locked, lost a race, or storage trouble.
             SettingsError: Anything else that DuckDB refuses.
         """
-        try:
+        with lake_errors():
             return self._connection.execute(statement, parameters)
-        except duckdb.Error as error:
-            raise as_lake_error(error) from error
 
     def query(self, statement: str, parameters: list[Any] | None = None) -> list[tuple[Any, ...]]:
-        """All rows of a SELECT."""
-        return self.execute(statement, parameters).fetchall()
+        """All rows of a SELECT; raises as ``execute`` does."""
+        with lake_errors():
+            return self._connection.execute(statement, parameters).fetchall()
 
     def arrow_batches(self, statement: str, parameters: list[Any] | None = None) -> Iterator[pa.RecordBatch]:
-        """A SELECT's result, a bounded number of rows at a time."""
-        yield from self.execute(statement, parameters).to_arrow_reader(50_000)
+        """A SELECT's result, a bounded number of rows at a time; raises as ``execute`` does, at any of them."""
+        with lake_errors():
+            yield from self._connection.execute(statement, parameters).to_arrow_reader(50_000)
 
     @property
     def snapshot(self) -> int:

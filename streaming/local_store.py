@@ -84,9 +84,16 @@ class LocalStore:
 
     @contextmanager
     def reader(self) -> Iterator[StoreReader]:
-        """A consistent view for a batch of look-ups."""
-        with self._environment.begin() as transaction:
-            yield StoreReader(self, transaction)
+        """A consistent view for a batch of look-ups.
+
+        Raises:
+            LakeUnavailable: The file cannot be read, or too many processes read it.
+        """
+        try:
+            with self._environment.begin() as transaction:
+                yield StoreReader(self, transaction)
+        except lmdb.Error as error:
+            raise LakeUnavailable(f"local store: {error}") from error
 
     @contextmanager
     def writer(self) -> Iterator[StoreWriter]:

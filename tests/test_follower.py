@@ -4,11 +4,15 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
+import lmdb
+import pyarrow as pa
 import pytest
 from lakes import Bench, a_commit, all_settings, label_rows, query
 
-from labelstream.schemas.errors import SettingsError
+from labelstream.schemas.errors import LabelstreamError, LakeUnavailable, SettingsError
 from labelstream.schemas.settings import Settings
+from labelstream.streaming import follower as module
 from labelstream.streaming import unfollowed
 from labelstream.streaming.follow import catch_up
 from labelstream.streaming.follower import FollowTurn, StoreFollower
@@ -87,6 +91,36 @@ def test_a_lake_that_cannot_be_used_ends_the_follower_and_is_told(settings: Sett
         assert follower.has_begun.wait(30)
         with pytest.raises(SettingsError, match="there is no lake"):
             follower.check()
+
+
+@pytest.mark.parametrize(
+    "error", [duckdb.IOException("gone"), lmdb.CorruptedError("torn"), pa.ArrowInvalid("cut"), ZeroDivisionError("bug")]
+)
+def test_nothing_ends_the_follower_in_silence(
+    settings: Settings,
+    lake: Lake,
+    store: LocalStore,
+    error: Exception,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    def broken(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(module, "catch_up", broken)
+    ended = threading.Event()
+    with StoreFollower(settings, store, on_error=ended.set) as follower:
+        assert ended.wait(30)
+        with pytest.raises(LabelstreamError, match=f"{type(error).__name__}.*{error.args[0]}"):
+            follower.check()
+    assert "the local store is not kept up to date any more" in caplog.text
+    assert lake.snapshot > 0  # nothing was wrong with the lake itself
+
+
+def test_a_store_that_cannot_be_read_is_borne_like_a_lake_that_is_away(store: LocalStore):
+    store.close()
+    with pytest.raises(LakeUnavailable, match="local store"), store.reader():
+        pass
 
 
 def test_a_turn_ends_with_its_owner(tmp_path: Path):

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -327,3 +327,20 @@ def test_the_newest_label_of_a_pair_is_the_latest(lake: Lake):
     assert count(lake, "labels") == 2
     assert count(lake, "labels_latest") == 1
     assert lake.query("SELECT query, title, level, clicks FROM labelled_pairs") == [("red sofa", "Sofa", "high", None)]
+
+
+# Rows are computed while they are fetched: the first ones are there before the error is.
+LATE_ERROR = "SELECT CASE WHEN i = 3000000 THEN error('the storage timed out') ELSE i END FROM range(4000000) t(i)"
+
+
+@pytest.mark.parametrize("read", [Lake.query, lambda lake, statement: list(lake.arrow_batches(statement))])
+def test_an_error_in_the_middle_of_a_result_is_one_of_ours(lake: Lake, read: Callable[[Lake, str], object]):
+    with pytest.raises(LakeUnavailable, match="timed out"):
+        read(lake, LATE_ERROR)
+
+
+def test_options_that_duckdb_refuses_are_an_error_of_ours(tmp_path: Path):
+    with Lake(lake_settings(tmp_path)):
+        pass
+    with pytest.raises(SettingsError, match="Memory must have a number"):
+        Lake(lake_settings(tmp_path).model_copy(update={"memory_limit": "much"}), read_only=True)
