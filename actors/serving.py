@@ -66,6 +66,7 @@ class Endpoint:
 
     def _make_app(self, *, id_is_echoed: bool) -> FastAPI:
         telemetry = Telemetry(self._settings, serve.get_replica_context().replica_id.unique_id)
+        self._closing.callback(telemetry.close)
         keep = _call(self._models.keep) if self._settings.endpoint.keep_labels else None
         services = OnDemand(
             self._settings,
@@ -90,6 +91,7 @@ class Endpoint:
                     raise RuntimeError("there are other models now")
 
     async def __del__(self) -> None:
+        """Ray Serve awaits it once the last request has its answer, within the time for a graceful shutdown."""
         await asyncio.to_thread(self._closing.close)
 
 

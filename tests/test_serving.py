@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
+from collectors import Collector, attributes
 from models import tiny_cross_encoder, tiny_llama
 from processes import EndpointProcess
 from stream import wait_until
@@ -44,10 +45,17 @@ class Served(NamedTuple):
     kafka: KafkaSettings
     lake: LakeSettings
     log: Path
+    collector: Collector
 
 
 @pytest.fixture(scope="module")
-def served(kafka: KafkaCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def collector() -> Iterator[Collector]:
+    with Collector() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="module")
+def served(kafka: KafkaCluster, collector: Collector, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("served")
     topics = {f"{kind}_topic": f"{kind}-served" for kind in ("events", "products", "labels", "dead_letters")}
     broker = KafkaSettings.model_validate({"bootstrap_servers": kafka.bootstrap_servers, "group": "served", **topics})
@@ -72,13 +80,14 @@ def served(kafka: KafkaCluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
         "LABELSTREAM_ENDPOINT_PORT": "0",
         "LABELSTREAM_ENDPOINT_TOKENS_FILE": f"{folder}/tokens",
         "LABELSTREAM_ENDPOINT_KEEP_LABELS": "true",
+        "LABELSTREAM_OBSERVABILITY_OTLP_ENDPOINT": collector.url,
     }
     log = folder / "serve.log"
     process = EndpointProcess(environment, log, "--with-stream")
     try:
         url = wait_for_url(process, log)
         with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=ANSWER_S) as client:
-            yield Served(process, client, broker, lake, log)
+            yield Served(process, client, broker, lake, log, collector)
     finally:
         process.clean_up()
 
@@ -221,6 +230,7 @@ def test_it_stops_when_it_is_told_and_answers_those_who_wait(catalogue: Served):
         assert catalogue.process.terminate(120) == 0, catalogue.log.read_text()
         assert all(result["error"] is None for result in last.result())
     assert "stopped" in catalogue.log.read_text()
+    assert 1000 in [attributes(span).get("labelstream.pairs") for span in catalogue.collector.spans]
 
 
 def in_flight(served: Served) -> float:

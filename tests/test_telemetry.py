@@ -7,16 +7,16 @@ import json
 import logging
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
 import pytest
+from collectors import Collector, SilentCollector, attributes
 from fastapi import FastAPI, Request, Response
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from prometheus_client.parser import text_string_to_metric_families
 
+from labelstream.actors.endpoint import traces
 from labelstream.actors.endpoint.logs import RESERVED_FIELDS
 from labelstream.actors.endpoint.telemetry import LATENCY_BUCKETS, Telemetry
 from labelstream.actors.metric_list import HTTP_METRICS
@@ -36,44 +36,6 @@ def values(telemetry: Telemetry, name: str) -> dict[tuple[str, ...], float]:
             if sample.name == name:
                 found[tuple(labels.values())] = sample.value
     return found
-
-
-class Collector:
-    """An OTLP collector in this process: takes spans over HTTP and decodes them."""
-
-    def __enter__(self) -> Collector:
-        self.resources: list[dict[str, str]] = []
-        self.spans: list[Span] = []
-        collector = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                collector.take(self.path, ExportTraceServiceRequest.FromString(body))
-                self.send_response(200)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    def take(self, path: str, request: ExportTraceServiceRequest) -> None:
-        assert path == "/v1/traces"
-        for resource in request.resource_spans:
-            self.resources.append({a.key: a.value.string_value for a in resource.resource.attributes})
-            for scope in resource.scope_spans:
-                self.spans.extend(scope.spans)
 
 
 @pytest.fixture
@@ -219,12 +181,6 @@ def collected() -> Iterator[Collector]:
         yield collector
 
 
-def attributes(span: Span) -> dict[str, Any]:
-    found = {a.key: a.value.string_value or a.value.int_value for a in span.attributes}
-    assert len(found) == len(span.attributes)
-    return found
-
-
 def test_spans_arrive_with_what_is_known_of_the_request(collected: Collector):
     first, second, failed = collected.spans
     assert attributes(first) == {
@@ -257,3 +213,19 @@ def test_no_secret_and_no_product_leaves_with_a_span(collected: Collector):
 def test_without_a_collector_nothing_is_traced(telemetry: Telemetry):
     assert telemetry._traces is None
     telemetry.close()
+
+
+def test_a_collector_that_does_not_answer_keeps_nobody_from_ending(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(traces, "EXPORT_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(traces, "CLOSE_S", 0.05)
+    with SilentCollector() as collector:
+        telemetry = Telemetry(Settings.load(observability={"otlp_endpoint": collector.url}), "r1")
+        with telemetry.request("/v1/labels", "POST", "a"):
+            pass
+        telemetry.close()
+        assert "the last spans may be lost" in caplog.text
+    for thread in threading.enumerate():
+        if thread.name == "close-traces":
+            thread.join()

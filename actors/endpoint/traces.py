@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -19,7 +21,11 @@ if TYPE_CHECKING:
     from labelstream.actors.endpoint.telemetry import RequestRecord
 
 EXPORT_TIMEOUT_S = 5.0
+# A collector that is away would otherwise cost a time-out for each batch of spans that waits.
+CLOSE_S = 5.0
 SERVER_ERROR = 500
+
+logger = logging.getLogger(__name__)
 
 
 class Traces:
@@ -70,5 +76,9 @@ class Traces:
                     span.set_status(StatusCode.ERROR)
 
     def close(self) -> None:
-        """Send what has not been sent."""
-        self._provider.shutdown()
+        """Send what has not been sent; whoever closes waits for ``CLOSE_S`` at most."""
+        closing = threading.Thread(target=self._provider.shutdown, name="close-traces", daemon=True)
+        closing.start()
+        closing.join(CLOSE_S)
+        if closing.is_alive():
+            logger.warning("the last spans may be lost: the collector does not answer")
