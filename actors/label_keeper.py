@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from labelstream.schemas.errors import LakeUnavailable
 from labelstream.schemas.settings import KafkaSettings
@@ -73,6 +73,18 @@ class LatePublisher:
             self._publisher.close()
 
 
+class KeeperReport(NamedTuple):
+    """What has become of the labels that somebody asked for.
+
+    Attributes:
+        kept: Number of rows that the lake has, because of us or anyway.
+        lost: Number of rows that were given up.
+    """
+
+    kept: int
+    lost: int
+
+
 class LabelKeeper:
     """Collects rows for a moment, publishes them, then has them written; in a thread of its own.
 
@@ -86,10 +98,6 @@ class LabelKeeper:
         broker_patience: With the publisher. Rows that cannot be kept for longer are given up, and counted.
         writer_patience: With the writer.
         close_s: How long ``close`` goes on trying.
-
-    Attributes:
-        kept: Number of rows that the lake has, because of us or anyway.
-        lost: Number of rows that were given up.
     """
 
     def __init__(
@@ -104,12 +112,17 @@ class LabelKeeper:
         self._publisher, self._writer, self._close_s = publisher, writer, close_s
         self._broker_patience, self._writer_patience = broker_patience, writer_patience
         self._rows: queue.Queue[dict[str, Any]] = queue.Queue(_MOST_WAITING)
-        self.kept = self.lost = 0
+        self._kept = self._lost = 0
         self._counting = threading.Lock()
         self._failing = False
         self._close_by: float | None = None
         self._thread = threading.Thread(target=self._run, name="label-keeper", daemon=True)
         self._thread.start()
+
+    def report(self) -> KeeperReport:
+        """What it has done since it was made; any thread may ask."""
+        with self._counting:
+            return KeeperReport(self._kept, self._lost)
 
     def put(self, labels: list[dict[str, Any]]) -> None:
         """Take rows of ``labels``; never waits. Where too many wait already, they are given up."""
@@ -156,12 +169,14 @@ class LabelKeeper:
             self._give_up(len(batch), f"{type(error).__name__}: {error}")
         else:
             self._failing = False
-            self.kept += len(batch)
+            with self._counting:
+                self._kept += len(batch)
 
     def _give_up(self, count: int, why: str) -> None:
         with self._counting:
-            self.lost += count
-        _log.error("%d labels that were asked for are not kept (%d so far): %s", count, self.lost, why)
+            self._lost += count
+            lost = self._lost
+        _log.error("%d labels that were asked for are not kept (%d so far): %s", count, lost, why)
 
     def _call(self, call: Callable[[], Future[Any]], patience: Patience) -> None:
         """Wait for it; where the last rows were given up, the next ones have one try."""

@@ -55,6 +55,16 @@ BUILD_INFO = Metric("labelstream_build_info", "gauge", ("version",), "Always 1; 
 READY = Metric("labelstream_ready", "gauge", (), "1 when every part answers, else 0.")
 RESTARTS = Metric("labelstream_actor_restarts_total", "counter", (), "Ingest actors that had to be started again.")
 
+KEPT_LABELS = Metric(
+    "labelstream_kept_labels_total", "counter", (), "Labels made for requests that were brought to the lake."
+)
+LOST_LABELS = Metric(
+    "labelstream_lost_labels_total",
+    "counter",
+    (),
+    "Labels made for requests that were given up, because lake or broker did not take them in time.",
+)
+
 LAG = Metric("labelstream_lag_records", "gauge", (), "Records in Kafka that the lake does not have.")
 RECORDS = Metric(
     "labelstream_records_total",
@@ -147,7 +157,10 @@ STREAM_METRICS = (
 )  # fmt: skip
 MODEL_METRICS = (MODEL_PAIRS, MODEL_ERRORS, MODEL_BATCHES, MODEL_BUSY, MODEL_STARTED)
 LEARNING_METRICS = (DRIFT, CHAMPION, PROMOTED, RETRAINED, RETRAIN_PASSED, REFUSALS)
-METRICS = (*HTTP_METRICS, BUILD_INFO, READY, RESTARTS, *STREAM_METRICS, *MODEL_METRICS, *LEARNING_METRICS)
+KEEPER_METRICS = (KEPT_LABELS, LOST_LABELS)
+METRICS = (
+    *HTTP_METRICS, BUILD_INFO, READY, RESTARTS, *KEEPER_METRICS, *STREAM_METRICS, *MODEL_METRICS, *LEARNING_METRICS,
+)  # fmt: skip
 
 
 def markdown_table() -> str:

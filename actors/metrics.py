@@ -23,6 +23,7 @@ from labelstream.streaming.ingest import IngestReport
 
 if TYPE_CHECKING:
     from labelstream.actors.application import Progress
+    from labelstream.actors.label_keeper import KeeperReport
 
 Series = Mapping[tuple[str, ...], float]
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
@@ -41,6 +42,7 @@ class Observed:
         work: Of each model actor that answers, by its name, such as ``labeller-0``.
         store: Entries of a local store that no Ingest reports, by kind.
         learning: Drift and champions.
+        keeper: Of labels that were asked for; None where they are not kept.
     """
 
     ready: bool
@@ -48,6 +50,7 @@ class Observed:
     work: Mapping[str, WorkReport] = field(default_factory=dict)
     store: Mapping[str, int] = field(default_factory=dict)
     learning: Learning = field(default_factory=Learning)
+    keeper: KeeperReport | None = None
 
 
 class StreamMetrics(Collector):
@@ -82,6 +85,7 @@ def families(observed: Observed) -> Iterator[Family]:
         names.BUILD_INFO: {(__version__,): 1},
         names.READY: {(): observed.ready},
         **(_progress(observed.progress) if observed.progress is not None else {}),
+        **(_keeper(observed.keeper) if observed.keeper is not None else {}),
         **_work(observed.work),
         **_learning(observed.learning),
     }
@@ -104,6 +108,10 @@ def _progress(progress: Progress) -> dict[Metric, Series]:
         found[names.RECORDS] = {(outcome,): totals[outcome] for outcome in OUTCOMES if outcome != _WAITING}
         found[names.WAITING] = {(): totals[_WAITING]}
     return found
+
+
+def _keeper(report: KeeperReport) -> dict[Metric, Series]:
+    return {names.KEPT_LABELS: {(): report.kept}, names.LOST_LABELS: {(): report.lost}}
 
 
 def _reports(reports: Iterable[IngestReport]) -> dict[Metric, Series]:

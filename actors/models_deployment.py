@@ -147,7 +147,8 @@ class Models:
         expected = self._settings.labeller.replicas
         ready = self._failure is None and sum(name.startswith("labeller") for name in work) == expected
         others_store = {} if self._progress is not None else store  # the stream tells of its own
-        return metrics_text(Observed(ready, self._progress, work, others_store, self._learning.latest))
+        keeper = None if self._keeper is None else self._keeper.report()
+        return metrics_text(Observed(ready, self._progress, work, others_store, self._learning.latest, keeper))
 
     async def stop(self) -> int:
         """Let the stream come to an end.

@@ -125,21 +125,21 @@ def test_a_label_is_written_once_however_often_it_comes(settings: Settings, lake
     kept = keeper(CountingPublisher(), lake_writer)
     first, *others = labels(1, 1, 2)
     kept.put([first | {"request_id": "first"}, *others])
-    wait_until(lambda: kept.kept == 2)
+    wait_until(lambda: kept.report().kept == 2)
     kept.put(labels(2, 3))
     kept.close()
     with Lake(settings.lake, read_only=True) as lake:
         rows = lake.query("SELECT label_key, request_id FROM labels ORDER BY 1")
     assert [(int(key, 16), request) for key, request in rows] == [(1, "first"), (2, None), (3, None)]
-    assert (kept.kept, kept.lost) == (4, 0)
+    assert kept.report() == (4, 0)
 
 
 def test_a_broker_that_is_away_for_a_while_loses_nothing_and_comes_before_the_lake():
     publisher, writer = ReturningPublisher(2), CountingWriter()
     kept = keeper(publisher, writer)
     kept.put(labels(1, 2))
-    wait_until(lambda: kept.kept == 2)
-    assert (publisher.keys, writer.keys, kept.lost) == ([1, 2], [1, 2], 0)
+    wait_until(lambda: kept.report().kept == 2)
+    assert (publisher.keys, writer.keys, kept.report().lost) == ([1, 2], [1, 2], 0)
     kept.close()
 
 
@@ -147,13 +147,13 @@ def test_what_cannot_be_written_for_too_long_is_counted_and_the_next_rows_are_tr
     writer = FullWriter()
     kept = keeper(None, writer, give_up_s=0.1)
     kept.put(labels(1, 2))
-    wait_until(lambda: kept.lost == 2)
+    wait_until(lambda: kept.report().lost == 2)
     kept.put(labels(3))
-    wait_until(lambda: kept.lost == 3)
+    wait_until(lambda: kept.report().lost == 3)
     writer.has_room = True
     kept.put(labels(4))
     kept.close()
-    assert (writer.keys, kept.kept) == ([4], 1)
+    assert (writer.keys, kept.report().kept) == ([4], 1)
     assert "the disk is full" in caplog.text
 
 
@@ -161,17 +161,17 @@ def test_an_error_that_nobody_thought_of_does_not_end_it():
     writer = BuggyWriter()
     kept = keeper(None, writer)
     kept.put(labels(1))
-    wait_until(lambda: kept.lost == 1)
+    wait_until(lambda: kept.report().lost == 1)
     kept.put(labels(2))
     kept.close()
-    assert (writer.keys, kept.kept) == ([-1, 2], 1)
+    assert (writer.keys, kept.report().kept) == ([-1, 2], 1)
 
 
 def test_a_writer_that_hangs_is_restarted():
     writer = SilentWriter()
     kept = keeper(None, writer, writer_patience=Patience("writer", 0.05, 60, writer.restarted.set))
     kept.put(labels(1))
-    wait_until(lambda: kept.kept == 1)
+    wait_until(lambda: kept.report().kept == 1)
     kept.close()
     assert writer.keys == [1]
 
@@ -182,14 +182,14 @@ def test_close_keeps_what_waits():
     for number in range(50):
         kept.put(labels(number))
     kept.close()
-    assert (writer.keys, kept.kept, kept.lost) == (list(range(50)), 50, 0)
+    assert (writer.keys, kept.report().kept, kept.report().lost) == (list(range(50)), 50, 0)
 
 
 def test_close_does_not_wait_for_a_lake_that_is_away():
     kept = keeper(None, FullWriter(), close_s=0.1)
     kept.put(labels(1, 2, 3))
     kept.close()
-    assert (kept.kept, kept.lost) == (0, 3)
+    assert kept.report() == (0, 3)
 
 
 def test_nobody_waits_while_too_many_wait(monkeypatch: pytest.MonkeyPatch):
@@ -199,9 +199,9 @@ def test_nobody_waits_while_too_many_wait(monkeypatch: pytest.MonkeyPatch):
     kept.put(labels(0))
     assert writer.asked.wait(60)
     kept.put(labels(*range(1, 11)))
-    assert kept.lost == 5
+    assert kept.report().lost == 5
     kept.close()
-    assert (kept.lost, kept.kept) == (11, 0)
+    assert kept.report() == (0, 11)
 
 
 def test_without_a_broker_the_publisher_is_made_and_fails_only_when_it_is_used():

@@ -197,7 +197,12 @@ def test_no_ranker_is_an_error_that_says_what_to_do(catalogue: Served):
 
 def test_metrics_tell_of_requests_and_of_the_stream(catalogue: Served):
     text = catalogue.client.get("/metrics").text
-    for name in ("labelstream_http_requests_total", "labelstream_lag_records", "labelstream_ready 1.0"):
+    for name in (
+        "labelstream_http_requests_total",
+        "labelstream_lag_records",
+        "labelstream_ready 1.0",
+        "labelstream_lost_labels_total 0.0",
+    ):
         assert name in text
 
 
