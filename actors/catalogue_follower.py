@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import Self
 
 from labelstream.schemas.errors import LabelstreamError
 from labelstream.schemas.settings import Settings
 from labelstream.streaming.follower import StoreFollower
 from labelstream.streaming.lake import Lake
 from labelstream.streaming.local_store import LocalStore
+from labelstream.streaming.periodic import Periodic
 
 INTERVAL_S = 2.0
 # A follower that has given up says so; what stopped it will not be mended within seconds.
@@ -19,7 +19,7 @@ AFTER_FAILURE_S = 30.0
 _log = logging.getLogger(__name__)
 
 
-class CatalogueFollower:
+class CatalogueFollower(Periodic):
     """Looks for the lake until there is one, and follows it; use as a context manager.
 
     On the Writer's machine there is nothing left to do for it. Of many on one machine only one works.
@@ -31,24 +31,13 @@ class CatalogueFollower:
     """
 
     def __init__(self, settings: Settings, store: LocalStore, interval_s: float = INTERVAL_S) -> None:
-        self._settings, self._store, self._interval_s = settings, store, interval_s
+        super().__init__("catalogue-follower", self._follow_if_there, interval_s)
+        self._settings, self._store = settings, store
         self._complaint = ""
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="catalogue-follower", daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            if self._lake_is_there():
-                self._follow()
-            self._stopping.wait(self._interval_s)
+    def _follow_if_there(self) -> None:
+        if self._lake_is_there():
+            self._follow()
 
     def _lake_is_there(self) -> bool:
         try:
@@ -65,6 +54,6 @@ class CatalogueFollower:
     def _follow(self) -> None:
         ended = threading.Event()
         with StoreFollower(self._settings, self._store, interval_s=self._interval_s, on_error=ended.set):
-            while not ended.is_set() and not self._stopping.wait(self._interval_s):
+            while not ended.is_set() and not self.wait(self._interval_s):
                 pass
-        self._stopping.wait(AFTER_FAILURE_S)
+        self.wait(AFTER_FAILURE_S)

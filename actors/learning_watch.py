@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
-from labelstream.schemas.errors import LabelstreamError
+from labelstream.actors.watch import Watch
 from labelstream.schemas.settings import LakeSettings
 from labelstream.streaming.lake import Lake
 from labelstream.streaming.status import label_drift
 from labelstream.training.manifest import Kind, Manifest
 from labelstream.training.registry import KINDS, Registry
-
-logger = logging.getLogger(__name__)
 
 INTERVAL_S = 60.0
 # The drift sorts all labels: of a huge lake it takes its time, and must not do so all the time.
@@ -102,42 +97,19 @@ def _passed(manifest: Manifest) -> bool:
     return bool(manifest.metrics["passed"])
 
 
-class LearningWatch:
-    """Reads every minute, in a thread of its own; use as a context manager.
+def learning_watch(read: Callable[[], Learning], interval_s: float = INTERVAL_S) -> Watch[Learning]:
+    """Looks every minute; its value is empty before the first picture, and while something does not answer.
 
     Args:
         read: Takes the picture, such as ``read_learning``.
         interval_s: Seconds from one picture to the next; more, where taking one is slow.
     """
-
-    def __init__(self, read: Callable[[], Learning], interval_s: float = INTERVAL_S) -> None:
-        self._read = read
-        self._interval_s = interval_s
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="learning-watch", daemon=True)
-        self._latest = Learning()
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        self._thread.join()
-
-    @property
-    def latest(self) -> Learning:
-        """The last picture; an empty one before the first, and while something does not answer."""
-        return self._latest
-
-    def _run(self) -> None:
-        while True:
-            began = time.monotonic()
-            try:
-                self._latest = self._read()
-            except LabelstreamError as error:
-                logger.info("no drift and no champion among the metrics for now: %s", error)
-                self._latest = Learning()
-            took = time.monotonic() - began
-            if self._stopping.wait(max(self._interval_s, took / SHARE_OF_TIME)):
-                return
+    return Watch(
+        "drift and champions",
+        lambda _: read(),
+        Learning(),
+        interval_s,
+        keeps=False,
+        at_once=True,
+        rest=1 / SHARE_OF_TIME,
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -16,7 +15,7 @@ from labelstream.actors.application import Application, Progress
 from labelstream.actors.cluster import start_actor
 from labelstream.actors.endpoint.logs import configure_logging
 from labelstream.actors.label_keeper import LabelKeeper, LatePublisher
-from labelstream.actors.learning_watch import LearningWatch, read_learning
+from labelstream.actors.learning_watch import learning_watch, read_learning
 from labelstream.actors.metrics import Observed, metrics_text
 from labelstream.actors.metrics_server import work_reports
 from labelstream.actors.model_pool import ModelPool
@@ -27,6 +26,7 @@ from labelstream.actors.replica_watch import ReplicaWatch
 from labelstream.actors.writer import Writer, writer_options
 from labelstream.schemas.errors import LabelstreamError, TerminalError
 from labelstream.schemas.settings import Settings
+from labelstream.streaming.periodic import Periodic
 from labelstream.streaming.retry import Patience
 from labelstream.training.registry import Registry
 
@@ -64,8 +64,7 @@ class Models:
         self._keeper: LabelKeeper | None = None
         self._progress: Progress | None = None
         self._failure: LabelstreamError | None = None
-        self._stopping = threading.Event()
-        self._watching: threading.Thread | None = None
+        self._watching = Periodic("watch-stream", self._watch, LOOK_EVERY_S, at_once=False)
         try:
             await asyncio.to_thread(self._start, with_stream)
         except BaseException:
@@ -86,10 +85,9 @@ class Models:
         self._replicas = self._closing.enter_context(ReplicaWatch.over(settings, pool, ranker))
         if settings.endpoint.keep_labels:
             self._keep_labels(with_stream)
-        watch = LearningWatch(lambda: read_learning(settings.lake, Registry(settings.registry.folder)))
-        self._learning = self._closing.enter_context(watch)
+        learning = learning_watch(lambda: read_learning(settings.lake, Registry(settings.registry.folder)))
+        self._learning = self._closing.enter_context(learning)
         if with_stream:
-            self._watching = threading.Thread(target=self._watch, name="watch-stream", daemon=True)
             self._watching.start()
 
     def _keep_labels(self, with_stream: bool) -> None:
@@ -113,17 +111,18 @@ class Models:
 
     def _watch(self) -> None:
         assert self._application is not None
-        while not self._stopping.wait(LOOK_EVERY_S):
-            try:
-                self._progress = self._application.look()
-            except LabelstreamError as error:
-                _log.error("the stream has ended: %s: %s", type(error).__name__, error)
-                self._failure = error
-                return
-            except Exception as error:  # a stream that nobody watches must not seem well
-                _log.exception("the stream cannot be watched any more")
-                self._failure = TerminalError(f"{type(error).__name__}: {first_line(error)}")
-                return
+        try:
+            self._progress = self._application.look()
+        except LabelstreamError as error:
+            _log.error("the stream has ended: %s: %s", type(error).__name__, error)
+            self._end_with(error)
+        except Exception as error:  # a stream that nobody watches must not seem well
+            _log.exception("the stream cannot be watched any more")
+            self._end_with(TerminalError(f"{type(error).__name__}: {first_line(error)}"))
+
+    def _end_with(self, error: LabelstreamError) -> None:
+        self._failure = error
+        self._watching.end()
 
     async def describe(self) -> PoolDescription:
         """Which models answer; there is an answer once they all do."""
@@ -148,7 +147,7 @@ class Models:
         ready = self._failure is None and sum(name.startswith("labeller") for name in work) == expected
         others_store = {} if self._progress is not None else store  # the stream tells of its own
         keeper = None if self._keeper is None else self._keeper.report()
-        return metrics_text(Observed(ready, self._progress, work, others_store, self._learning.latest, keeper))
+        return metrics_text(Observed(ready, self._progress, work, others_store, self._learning.value, keeper))
 
     async def stop(self) -> int:
         """Let the stream come to an end.
@@ -159,9 +158,7 @@ class Models:
         return await asyncio.to_thread(self._stop)
 
     def _stop(self) -> int:
-        self._stopping.set()
-        if self._watching is not None:  # a look at a stream that ends would start it again
-            self._watching.join()
+        self._watching.close()  # a look at a stream that ends would start it again
         return self._application.stop() if self._application is not None else 0
 
     def check_health(self) -> None:

@@ -15,6 +15,7 @@ from labelstream.schemas.settings import Settings
 from labelstream.streaming.follow import catch_up
 from labelstream.streaming.lake import Lake
 from labelstream.streaming.local_store import LocalStore
+from labelstream.streaming.periodic import Periodic
 from labelstream.streaming.retry import Endurance
 
 logger = logging.getLogger(__name__)
@@ -76,22 +77,21 @@ class StoreFollower:
         interval_s: float = INTERVAL_S,
         on_error: Callable[[], None] = lambda: None,
     ) -> None:
-        self._settings, self._store, self._interval_s, self._on_error = settings, store, interval_s, on_error
+        self._settings, self._store, self._on_error = settings, store, on_error
         self._turn = FollowTurn(settings.store.path)
         self._endurance = Endurance(settings.stream.give_up_s)
         self._lake: Lake | None = None
-        self._stopping = threading.Event()
         self.has_begun = threading.Event()
         self._error: LabelstreamError | None = None
-        self._thread = threading.Thread(target=self._run, name="store-follower", daemon=True)
+        self._looking = Periodic("store-follower", self._look_or_end, interval_s)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._looking.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        self._thread.join()
+        self._looking.close()
+        self._let_go()
 
     def check(self) -> None:
         """Raise what has ended the follower.
@@ -103,12 +103,9 @@ class StoreFollower:
         if self._error is not None:
             raise self._error
 
-    def _run(self) -> None:
+    def _look_or_end(self) -> None:
         try:
-            while True:
-                self._look_patiently()
-                if self._stopping.wait(self._interval_s):
-                    return
+            self._look_patiently()
         except LabelstreamError as error:
             logger.error("the local store is not kept up to date any more: %s", error)
             self._end_with(error)
@@ -116,14 +113,17 @@ class StoreFollower:
             logger.exception("the local store is not kept up to date any more")
             text = " ".join(str(error).split())
             self._end_with(TerminalError(f"the local store cannot be followed: {type(error).__name__}: {text}"))
-        finally:
-            self.has_begun.set()
-            self._close_lake()
-            self._turn.give_up()
 
     def _end_with(self, error: LabelstreamError) -> None:
         self._error = error
+        self._looking.end()
         self._on_error()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self.has_begun.set()
+        self._close_lake()
+        self._turn.give_up()
 
     def _look_patiently(self) -> None:
         try:

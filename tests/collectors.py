@@ -48,27 +48,19 @@ class Collector:
                 self.spans.extend(scope.spans)
 
 
-class SilentCollector:
-    """Takes what is sent and does not answer before it is let go."""
+class SilentCollector(Collector):
+    """Does not answer before it is let go."""
 
-    def __enter__(self) -> SilentCollector:
-        self.let_go = let_go = threading.Event()
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                let_go.wait(30)
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        return self
+    def __init__(self) -> None:
+        self._let_go = threading.Event()
 
     def __exit__(self, *_: object) -> None:
-        self.let_go.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self._let_go.set()
+        super().__exit__()
+
+    def take(self, path: str, request: ExportTraceServiceRequest) -> None:
+        self._let_go.wait(30)
+        super().take(path, request)
 
 
 def attributes(span: Span) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import pytest
 from lakes import a_commit, all_settings, product_rows
 from stream import wait_until
 
+from labelstream.actors import catalogue_follower as module
 from labelstream.actors.catalogue_follower import CatalogueFollower
 from labelstream.schemas.product import Product
 from labelstream.schemas.settings import Settings
@@ -47,3 +48,22 @@ def test_it_ends_at_once_while_there_is_no_lake(settings: Settings):
         with CatalogueFollower(settings, store, interval_s=3600) as follower:
             pass
         assert not follower._thread.is_alive()
+
+
+def test_an_error_that_nobody_thought_of_does_not_end_it(settings: Settings, monkeypatch: pytest.MonkeyPatch):
+    with Lake(settings.lake) as lake, LocalStore(settings.store.path, 64 << 20) as store:
+        add(lake, 0, "early")
+        errors = iter([ZeroDivisionError("a bug")])
+
+        class StumblingLake(Lake):
+            """Fails once in a way that nobody thought of."""
+
+            @property
+            def identity(self) -> str:
+                for error in errors:
+                    raise error
+                return super().identity
+
+        monkeypatch.setattr(module, "Lake", StumblingLake)
+        with CatalogueFollower(settings, store, interval_s=0.02):
+            wait_until(lambda: has(store, "early"))

@@ -24,7 +24,7 @@ from labelstream import __version__
 from labelstream.actors.application import Progress
 from labelstream.actors.busy_meter import BusyMeter, WorkReport
 from labelstream.actors.label_keeper import KeeperReport
-from labelstream.actors.learning_watch import Learning, LearningWatch, read_learning, read_standings
+from labelstream.actors.learning_watch import Learning, learning_watch, read_learning, read_standings
 from labelstream.actors.metric_list import HTTP_METRICS, METRICS
 from labelstream.actors.metrics import Observed, StreamMetrics, metrics_text
 from labelstream.actors.metrics_server import metrics_server, work_reports
@@ -218,10 +218,10 @@ def test_the_watch_forgets_what_does_not_answer_and_goes_on():
         return answer
 
     seen = []
-    with LearningWatch(read, interval_s=0) as watch:
+    with learning_watch(read, interval_s=0) as watch:
         for _ in range(4):
             assert asked.acquire(timeout=30)
-            seen.append(watch.latest)  # of the time before this question
+            seen.append(watch.value)  # of the time before this question
             go_on.release()
         go_on.release(1000)  # whatever it asks until it is stopped
     assert seen == [Learning(), Learning({"m": 0.5}), Learning(), Learning({"m": 0.25})]

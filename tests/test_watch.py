@@ -58,6 +58,25 @@ def test_what_goes_wrong_is_said_once_and_changes_nothing(error: Exception, capl
     assert (watch.value, len(caplog.records)) == (7, 2)
 
 
+def test_a_value_that_must_not_be_old_is_given_up_quietly(caplog: pytest.LogCaptureFixture):
+    answers = iter([7, TransientError("the lake is away"), ValueError("a bug")])
+
+    def look(_: int) -> int:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    caplog.set_level("INFO")
+    watch = Watch("drift", look, 1, 60, keeps=False)
+    seen = []
+    for _ in range(3):
+        watch.look()
+        seen.append(watch.value)
+    assert seen == [7, 1, 1]
+    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING"]
+
+
 def test_closing_before_the_start_is_no_error():
     watch = Watch("counter", lambda before: before, 0, 60)
     watch.close()

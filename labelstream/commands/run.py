@@ -16,8 +16,9 @@ from labelstream.schemas.settings import Settings
 
 if TYPE_CHECKING:
     from labelstream.actors.application import Application, Progress
-    from labelstream.actors.learning_watch import LearningWatch
+    from labelstream.actors.learning_watch import Learning
     from labelstream.actors.metrics import Observed
+    from labelstream.actors.watch import Watch
 
 LOOK_EVERY_S = 0.5
 GIVEN_BACK = 3
@@ -84,7 +85,7 @@ class Watched:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.progress: Progress | None = None
-        self.learning: LearningWatch | None = None
+        self.learning: Watch[Learning] | None = None
 
     def observe(self) -> Observed:
         """A look; safe from any thread."""
@@ -95,18 +96,18 @@ class Watched:
         if progress is None or self.learning is None:
             return Observed(ready=False)
         ready = progress.lake is not None and len(progress.reports) == self._settings.stream.replicas
-        return Observed(ready, progress, work_reports(self._settings), learning=self.learning.latest)
+        return Observed(ready, progress, work_reports(self._settings), learning=self.learning.value)
 
 
 @contextmanager
 def _served_metrics(settings: Settings, watched: Watched) -> Iterator[None]:
-    from labelstream.actors.learning_watch import LearningWatch, read_learning
+    from labelstream.actors.learning_watch import learning_watch, read_learning
     from labelstream.actors.metrics import StreamMetrics
     from labelstream.actors.metrics_server import metrics_server
     from labelstream.training.registry import Registry
 
     host, port = settings.observability.metrics_host, settings.observability.metrics_port
-    watch = LearningWatch(lambda: read_learning(settings.lake, Registry(settings.registry.folder)))
+    watch = learning_watch(lambda: read_learning(settings.lake, Registry(settings.registry.folder)))
     with metrics_server(StreamMetrics(watched.observe), host, port or 0) as url, watch:
         watched.learning = watch
         err.print(f"metrics at {url}")
