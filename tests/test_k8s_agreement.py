@@ -226,6 +226,18 @@ def test_labellers_find_room(overlay: str, monkeypatch: pytest.MonkeyPatch):
 
 
 @each_overlay
+def test_pods_have_the_time_that_a_graceful_end_takes(overlay: str, monkeypatch: pytest.MonkeyPatch):
+    """Batches in flight, then the answers under way, then the labels to be kept: as Models gets it from Ray Serve."""
+    settings, closing_s = loaded(overlay, monkeypatch), constants("actors/serving.py")["_CLOSING_S"]
+    assert isinstance(closing_s, float)
+    needed_s = settings.stream.shutdown_s + settings.endpoint.deadline_s + closing_s
+    of_the_application = [pod for pod in pods(overlay) if pod.where.startswith("RayService")]
+    assert len(of_the_application) >= 2
+    for pod in of_the_application:
+        assert pod.spec.get("terminationGracePeriodSeconds", 30) >= needed_s, pod.where
+
+
+@each_overlay
 def test_ray_is_the_installed_one(overlay: str):
     found = re.findall(r"'rayVersion': '([\d.]+)'", str(rendered(overlay)))
     assert set(found) == {version("ray")}
