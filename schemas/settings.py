@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     SecretStr,
@@ -34,6 +35,20 @@ from labelstream.schemas.scale import LabelScale, from_json
 from labelstream.schemas.section import Section
 
 PREFIX = "LABELSTREAM_"
+# A full batch on a busy processor takes seconds, and a replica that works on it is no silent one.
+_SHORTEST_ANSWER_TIMEOUT_S = 30
+
+
+def _long_enough(answer_timeout_s: float) -> float:
+    if not answer_timeout_s >= _SHORTEST_ANSWER_TIMEOUT_S:
+        raise ValueError(
+            f"must be at least {_SHORTEST_ANSWER_TIMEOUT_S} seconds: with less, a healthy replica would be restarted "
+            "in the middle of a batch, again and again"
+        )
+    return answer_timeout_s
+
+
+_AnswerTimeout = Annotated[float, AfterValidator(_long_enough)]
 
 
 class KafkaSettings(Section):
@@ -170,7 +185,9 @@ class LabellerSettings(Section):
     enforce_eager: bool | None = Field(
         default=None, description="Skip compilation: quicker start, slower steps. Unset: on the CPU yes, on a GPU no."
     )
-    answer_timeout_s: float = Field(default=300, gt=0, description="A replica silent for longer is restarted.")
+    answer_timeout_s: _AnswerTimeout = Field(
+        default=300, description="A replica silent for longer is restarted; at least 30."
+    )
 
     @field_validator("adapter")
     @classmethod
@@ -192,7 +209,9 @@ class EncoderSettings(Section):
     threads: int = Field(default=0, ge=0, description="Compute threads on the CPU; 0 for all cores.")
     batch_size: int = Field(default=32, ge=1, description="Texts of one forward pass.")
     max_tokens: int = Field(default=256, ge=16, description="Longest text; the rest is cut.")
-    answer_timeout_s: float = Field(default=300, gt=0, description="A replica silent for longer is restarted.")
+    answer_timeout_s: _AnswerTimeout = Field(
+        default=300, description="A replica silent for longer is restarted; at least 30."
+    )
 
 
 class StreamSettings(Section):

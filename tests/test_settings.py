@@ -79,6 +79,17 @@ def test_a_bad_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, variabl
         Settings.load()
 
 
+@pytest.mark.parametrize("section", ["LABELLER", "ENCODER"])
+@pytest.mark.parametrize("value", ["0.5", "29.9", "-1", "nan"])
+def test_a_healthy_replica_has_the_time_to_answer(monkeypatch: pytest.MonkeyPatch, section: str, value: str):
+    variable = f"LABELSTREAM_{section}_ANSWER_TIMEOUT_S"
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError, match=f"{variable}: must be at least 30 seconds: .*restarted"):
+        Settings.load()
+    monkeypatch.setenv(variable, "30")
+    assert getattr(Settings.load(), section.lower()).answer_timeout_s == 30
+
+
 def test_all_bad_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("LABELSTREAM_STREAM_REPLICAS", "many")
     monkeypatch.setenv("LABELSTREAM_LAKE_THREADS", "0")
