@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from lakes import all_settings
 
-from labelstream.actors.ingest import IngestActor
+from labelstream.actors.ingest import IngestActor, ingest_options
 from labelstream.schemas.errors import BrokerUnavailable, SettingsError
 from labelstream.schemas.judgements import JudgeDescription
+from labelstream.schemas.settings import RaySettings
 from labelstream.streaming import retry
 
 
@@ -47,3 +48,9 @@ def test_what_waiting_does_not_mend_is_raised_at_once(actor: IngestActor):
 
     with pytest.raises(SettingsError, match="no such user"):
         actor._patiently(refuse)
+
+
+def test_on_a_cluster_replicas_ask_for_different_machines(tmp_path: Path):
+    assert "scheduling_strategy" not in ingest_options(all_settings(tmp_path), 0)
+    on_a_cluster = all_settings(tmp_path, ray=RaySettings(address="auto"))
+    assert ingest_options(on_a_cluster, 0)["scheduling_strategy"] == "SPREAD"  # as far as Ray can: best effort
