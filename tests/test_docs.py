@@ -21,7 +21,7 @@ from labelstream.streaming.views import VIEWS
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 FOLDERS = "schemas|streaming|actors|training|labelstream|tests|docs|benchmarks|k8s|requirements"
-OTHER_VARIABLES = {"LABELSTREAM_TEST_DATA", "LABELSTREAM_TEST_SEED"}
+OTHER_VARIABLES = {"LABELSTREAM_TEST_CRDS", "LABELSTREAM_TEST_DATA", "LABELSTREAM_TEST_SEED"}
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
@@ -117,6 +117,14 @@ def test_named_settings_exist(page: Path):
     for name in set(re.findall(r"\bLABELSTREAM_[A-Z0-9_]*", page.read_text())):
         prefix = name.endswith("_")
         assert any(variable.startswith(name) for variable in known) if prefix else name in known, name
+
+
+def test_every_variable_of_the_tests_is_on_the_page():
+    used = {
+        name for file in (ROOT / "tests").glob("*.py") for name in re.findall(r"LABELSTREAM_TEST_\w+", file.read_text())
+    }
+    assert used == set(re.findall(r"`(LABELSTREAM_TEST_\w+)`", (ROOT / "CONTRIBUTING.md").read_text()))
+    assert used == OTHER_VARIABLES
 
 
 def test_a_change_of_a_setting_reaches_the_page():
