@@ -1,9 +1,16 @@
-"""Engines that are no model, named for how they behave."""
+"""Engines that are no model, named for how they behave, and what every engine with a model keeps to."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from labelstream.actors.label_engine import LabelEngine
+
+TIMEOUT = 120
 
 
 class EchoEngine:
@@ -53,3 +60,17 @@ class GatedEngine(EchoEngine):
         self.asked.set()
         self.gate.wait(timeout=30)
         return super().step()
+
+
+def assert_order_is_kept(engine: LabelEngine, pairs: tuple[list[str], list[str]], callers: int, atol: float) -> None:
+    """Batches with the same pairs in other orders, all under way at once, get the answers of their pairs."""
+    alone = engine.judge(*pairs).result(TIMEOUT).probabilities
+    orders = [np.random.default_rng(seed).permutation(len(alone)) for seed in range(callers)]
+
+    def judge(order: np.ndarray) -> np.ndarray:
+        queries, products = ([column[i] for i in order] for column in pairs)
+        return engine.judge(queries, products, priority=int(order[0]) % 3).result(TIMEOUT).probabilities
+
+    with ThreadPoolExecutor(callers) as pool:
+        for order, probabilities in zip(orders, pool.map(judge, orders), strict=True):
+            np.testing.assert_allclose(probabilities, alone[order], atol=atol)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -162,3 +163,12 @@ class Bench:
     def totals(self) -> dict[str, int]:
         """Counts that are not zero."""
         return {name: number for name, number in self.writer.totals().items() if number}
+
+
+@contextmanager
+def filled_lake(folder: Path, fill: Callable[[Bench], object]) -> Iterator[Lake]:
+    """A lake that is filled once, for tests that only read."""
+    with Bench(folder) as bench:
+        fill(bench)
+    with Lake(lake_settings(folder), read_only=True) as lake:
+        yield lake

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from engines import assert_order_is_kept
 from models import BERT_TOKENS, byte_level_tokenizer, shop_texts, tiny_classifier
 
 from labelstream.actors import pair_scorer
@@ -99,16 +99,7 @@ def test_half_precision_is_close(model: Path, load: Callable[[Settings], LabelEn
 
 
 def test_order_is_kept_when_many_batches_are_under_way(engine: LabelEngine, pairs: Pairs):
-    alone = engine.judge(*pairs).result(TIMEOUT).probabilities
-    orders = [np.random.default_rng(seed).permutation(len(alone)) for seed in range(6)]
-
-    def judge(order: np.ndarray) -> np.ndarray:
-        queries, products = ([column[i] for i in order] for column in pairs)
-        return engine.judge(queries, products, priority=int(order[0]) % 3).result(TIMEOUT).probabilities
-
-    with ThreadPoolExecutor(len(orders)) as callers:
-        for order, probabilities in zip(orders, callers.map(judge, orders), strict=True):
-            np.testing.assert_allclose(probabilities, alone[order], atol=1e-4)
+    assert_order_is_kept(engine, pairs, callers=6, atol=1e-4)
 
 
 def test_pair_that_cannot_be_judged_is_an_error_at_its_index(engine: LabelEngine):

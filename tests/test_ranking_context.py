@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lakes import MOMENT, Bench, click, lake_settings, product_record, query, tombstone
+from lakes import MOMENT, Bench, click, filled_lake, lake_settings, product_record, query, tombstone
 
 from labelstream.actors.past_engagement import PastEngagement
 from labelstream.actors.ranking_context import Catalogue, RankingContext, read_context
@@ -49,10 +49,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
-    folder = tmp_path_factory.mktemp("lake")
-    with Bench(folder) as bench:
-        fill(bench)
-    with Lake(lake_settings(folder), read_only=True) as lake:
+    with filled_lake(tmp_path_factory.mktemp("lake"), fill) as lake:
         yield lake
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from lakes import Bench, a_commit, click, lake_settings, pair, product_record, query, record, tombstone
+from lakes import Bench, a_commit, click, filled_lake, lake_settings, pair, product_record, query, record, tombstone
 
 from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.product import Product, product_text
@@ -58,10 +58,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
     """The same for all tests that only read."""
-    folder = tmp_path_factory.mktemp("lake")
-    with Bench(folder) as bench:
-        fill(bench)
-    with Lake(lake_settings(folder), read_only=True) as lake:
+    with filled_lake(tmp_path_factory.mktemp("lake"), fill) as lake:
         yield lake
 
 
