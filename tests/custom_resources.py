@@ -178,7 +178,10 @@ KAFKA_USER = closed(
 
 SELECTOR = closed({"matchLabels": TEXTS})
 SCRAPE = {"interval": DURATION, "scrapeTimeout": DURATION, "path": TEXT, "relabelings": ANY}
-SERVICE_MONITOR = closed({"selector": SELECTOR, "endpoints": listed(closed({"port": TEXT}, SCRAPE))})
+AUTHORIZATION = closed({"credentials": closed({"name": TEXT, "key": TEXT})}, {"type": TEXT})
+SERVICE_MONITOR = closed(
+    {"selector": SELECTOR, "endpoints": listed(closed({"port": TEXT}, SCRAPE | {"authorization": AUTHORIZATION}))}
+)
 POD_MONITOR = closed({"selector": SELECTOR, "podMetricsEndpoints": listed(closed({"port": TEXT}, SCRAPE))})
 PROMETHEUS_RULE = closed(
     {
