@@ -13,7 +13,7 @@ import promql_parser
 import pytest
 import yaml
 
-from labelstream.actors.metric_list import HTTP_METRICS, METRICS, markdown_table
+from labelstream.actors.metric_list import HTTP_METRICS, METRICS, SHARED_METRICS, markdown_table
 from labelstream.schemas.tables import OUTCOMES
 from labelstream.training.registry import KINDS
 
@@ -36,6 +36,7 @@ LABELS = {
 KINDS_OF_SERIES = {name: metric.kind for metric in METRICS for name in metric.samples}
 VALUES = {"outcome": {*OUTCOMES, "error", "ranked"} - {"waiting"}, "kind": {*KINDS, "label", "rerank"}}
 PER_TIME = {"rate", "increase"}
+SHARED = {name for metric in SHARED_METRICS for name in metric.samples}
 
 each_expression = pytest.mark.parametrize("expression", EXPRESSIONS.values(), ids=EXPRESSIONS.keys())
 each_alert = pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
@@ -85,6 +86,59 @@ def test_counters_are_asked_for_their_rate_and_gauges_are_not(expression: str):
             ranged |= {argument.vector_selector.name for argument in node.args}
     for name in {selector.name for selector in selectors(expression)}:
         assert (name in ranged) == (KINDS_OF_SERIES[name] != "gauge")
+
+
+def aggregations(node: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+    """Every selector with the aggregations around it, the innermost first."""
+    match node:
+        case promql_parser.VectorSelector():
+            yield node, above
+        case promql_parser.MatrixSelector():
+            yield node.vector_selector, above
+        case promql_parser.AggregateExpr():
+            yield from aggregations(node.expr, (node, *above))
+        case promql_parser.BinaryExpr():
+            yield from aggregations(node.lhs, above)
+            yield from aggregations(node.rhs, above)
+        case promql_parser.Call() if node.func.name != "absent":  # which is one series, of however many
+            for argument in node.args:
+                yield from aggregations(argument, above)
+        case promql_parser.ParenExpr() | promql_parser.UnaryExpr() | promql_parser.SubqueryExpr():
+            yield from aggregations(node.expr, above)
+
+
+def counts_every_pod(expression: str) -> bool:
+    """Whether what each pod of the endpoint tells alike is shown, or added up, once a pod."""
+    for selector, around in aggregations(promql_parser.parse(expression)):
+        if selector.name in SHARED:
+            if not around or str(around[0].op) not in {"max", "min"}:
+                return True
+            one_value = {
+                matcher.name for matcher in selector.matchers.matchers if matcher.op == promql_parser.MatchOp.Equal
+            }
+            kept = set(around[0].modifier.labels) if around[0].modifier is not None else set()
+            if len(around) > 1 and not LABELS[selector.name] - one_value <= kept:
+                return True  # the largest of several series is all that is left to be added up
+    return False
+
+
+@each_expression
+def test_what_every_pod_tells_alike_counts_once(expression: str):
+    assert not counts_every_pod(expression)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "labelstream_lag_records",
+        "sum(rate(labelstream_records_total[5m]))",
+        "sum by (model) (rate(labelstream_model_pairs_total[5m]))",
+        "sum(max by (model) (rate(labelstream_model_pairs_total[5m])))",
+        "max(labelstream_lag_records) + (-labelstream_waiting_events)",
+    ],
+)
+def test_a_sum_over_pods_is_found(wrong: str):
+    assert counts_every_pod(wrong)
 
 
 def test_every_metric_is_watched_somewhere():
