@@ -238,6 +238,15 @@ def test_pods_have_the_time_that_a_graceful_end_takes(overlay: str, monkeypatch:
 
 
 @each_overlay
+def test_retraining_uses_the_cores_that_it_asks_for(overlay: str):
+    (pod,) = [pod for pod in pods(overlay) if pod.where.startswith("RayJob")]
+    (container,) = pod.containers
+    (threads,) = [v for v in container["env"] if v["name"] == "LABELSTREAM_RANKER_THREADS"]
+    assert threads["valueFrom"] == {"resourceFieldRef": {"resource": "limits.cpu"}}
+    assert int(container["resources"]["limits"]["cpu"]) >= 2
+
+
+@each_overlay
 def test_ray_is_the_installed_one(overlay: str):
     found = re.findall(r"'rayVersion': '([\d.]+)'", str(rendered(overlay)))
     assert set(found) == {version("ray")}
