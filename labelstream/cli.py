@@ -90,7 +90,8 @@ def main() -> None:
     """Run the command; our own errors become one line and an exit code.
 
     Exit codes: 0 done, 1 an error that trying again does not mend, 2 wrong usage, 3 stopped by a signal with
-    batches given back, 75 something was unavailable for too long, 130 stopped by a second signal.
+    batches given back, 4 the gate refused a new model, 75 something was unavailable for too long, 130 stopped by a
+    second signal.
     """
     try:
         app()

@@ -9,7 +9,9 @@ import pytest
 import typer
 from lakes import lake_settings
 
-from labelstream.cli import app
+from labelstream.cli import FAILED, TRY_AGAIN, app
+from labelstream.commands.retrain import REFUSED
+from labelstream.commands.run import GIVEN_BACK
 from labelstream.commands.settings_table import markdown_table, setting_rows
 from labelstream.schemas import errors
 from labelstream.schemas.label import LabelRecord
@@ -199,3 +201,17 @@ def test_every_error_has_a_remedy():
     }
     named = set(re.findall(r"^\| `(\w+)` \|", section("docs/operations.md", "Errors"), re.MULTILINE))
     assert named == classes - {"LabelstreamError", "TransientError", "TerminalError"}
+
+
+def test_every_exit_code_is_on_the_page():
+    codes = {0, 2, 130, FAILED, TRY_AGAIN, GIVEN_BACK, REFUSED}  # the first three are those of typer
+    named = re.findall(r"^\| (\d+) \|", section("docs/operations.md", "Exit codes"), re.MULTILINE)
+    assert {int(code) for code in named} == codes
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/operations.md"])
+def test_what_the_tests_of_the_lake_cover(page: str):
+    """A person who chooses a catalogue goes by it."""
+    (covered,) = re.findall(r"\bthe tests (?:of this version )?cover [^.;]*", (ROOT / page).read_text(), re.IGNORECASE)
+    for name, tested in (("SQLite", "test_lake"), ("PostgreSQL", "test_postgres")):
+        assert (name in covered) == (ROOT / f"tests/{tested}.py").exists(), name
