@@ -44,10 +44,14 @@ def _renderer() -> list[str]:
 @cache
 def rendered(overlay: str) -> tuple[Manifest, ...]:
     """All manifests of an overlay."""
-    command = [*_renderer(), str(K8S / "overlays" / overlay)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return tuple(yaml.safe_load_all(render(K8S / "overlays" / overlay)))
+
+
+def render(folder: Path) -> str:
+    """The text that kustomize makes of a folder."""
+    done = subprocess.run([*_renderer(), str(folder)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return tuple(yaml.safe_load_all(done.stdout))
+    return done.stdout
 
 
 def of_kind(overlay: str, kind: str) -> list[Manifest]:

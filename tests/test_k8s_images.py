@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import shutil
 import tomllib
 from pathlib import Path
 
 import pytest
-from manifests import ROOT
+import yaml
+from manifests import K8S, ROOT, render
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
 each_file = pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+DIGEST = f"sha256:{'0123456789abcdef' * 4}"
 PINNED = re.compile(r"^[\w./-]+:\d+\.\d+(\.\d+)?[\w.-]*(@sha256:[0-9a-f]{64})?$")
 
 
@@ -133,3 +136,15 @@ def test_nodes_of_one_cluster_have_the_same_ray_and_the_same_wire_formats():
     cpu, gpu = pins("requirements/cpu.txt"), pins("docker/requirements-gpu.txt")
     for name in ("ray", "cloudpickle", "pydantic", "pyarrow", "numpy", "duckdb", "transformers", "tokenizers"):
         assert cpu[name] == gpu[name], name
+
+
+def test_images_are_pinned_by_digest_as_the_page_says(tmp_path: Path):
+    shutil.copytree(K8S, tmp_path / "k8s")
+    overlay = tmp_path / "k8s/overlays/gpu"
+    page = (ROOT / "docs/deploy.md").read_text()
+    (example,) = re.findall(r"^```yaml\n(images:\n.*?)^```", page, re.MULTILINE | re.DOTALL)
+    file = overlay / "kustomization.yaml"
+    former = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump(former | yaml.safe_load(example.replace("sha256:...", DIGEST))))
+    images = set(re.findall(r"image: (\S*labelstream\S*)", render(overlay)))
+    assert images == {f"registry.example.com/labelstream-{edition}@{DIGEST}" for edition in ("cpu", "gpu")}
