@@ -1,8 +1,7 @@
-"""The structure of the custom resources that we write, as their projects publish it.
+"""The structure of the custom resources that we write, by hand.
 
-Only the fields that our manifests may use: a field that is not here fails the test, be it a typing error or new. Taken
-from KubeRay's Go types (ray-operator/apis/ray/v1, main after 1.6), Strimzi's CRDs (kafka.strimzi.io/v1 of KafkaUser in
-full; KafkaTopic, KafkaNodePool and Kafka by v1beta2 and Strimzi's v1 examples) and the Prometheus operator's CRDs.
+Only the fields that our manifests may use: a field that is not here fails the test, be it a typing error or new.
+docs/deploy.md says what each was read from; say it there too when you add a kind.
 """
 
 from __future__ import annotations

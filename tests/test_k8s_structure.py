@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from custom_resources import SPECS
-from manifests import OVERLAYS, Manifest, of_kind, one, pods, rendered, serve_config
+from manifests import OVERLAYS, ROOT, Manifest, of_kind, one, pods, rendered, serve_config
 
 KUBERNETES = "1.33"
 CRDS = "LABELSTREAM_TEST_CRDS"  # a folder of CRDs (*.yaml), for a check against the real ones
@@ -156,6 +157,14 @@ def test_custom_resources_are_valid_by_their_own_definitions(overlay: str):
             jsonschema.validate(manifest["spec"], definition)
             checked += 1
     assert checked
+
+
+def test_the_page_says_what_each_structure_was_read_from():
+    page = (ROOT / "docs/deploy.md").read_text()
+    rows = re.findall(r"^\| ((?:`[A-Z]\w+`(?:, )?)+) \|", page, re.MULTILINE)
+    kinds = [kind for row in rows for kind in re.findall(r"`(\w+)`", row)]
+    assert sorted(kinds) == sorted(kind for _, kind in SPECS)
+    assert f"`{CRDS}`" in page
 
 
 def test_a_published_definition_refuses_what_it_does_not_name(tmp_path: Path):
