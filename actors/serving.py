@@ -20,6 +20,7 @@ from labelstream.actors.endpoint.app import make_app
 from labelstream.actors.endpoint.doorkeeper import Doorkeeper
 from labelstream.actors.endpoint.listener import Listener
 from labelstream.actors.endpoint.logs import configure_logging, serve_logging
+from labelstream.actors.endpoint.problems import RETRY_AFTER_S
 from labelstream.actors.endpoint.telemetry import Telemetry
 from labelstream.actors.models_deployment import Models
 from labelstream.actors.on_demand import OnDemand
@@ -32,6 +33,12 @@ NAME = "labelstream"
 MODELS, ENDPOINT = "Models", "Endpoint"
 # Beyond what the endpoint takes in, so that it is the endpoint that refuses, at once and in its own words.
 _REFUSALS_AT_ONCE = 1000
+# Where no replica can take a request, because they start again, Serve lets it wait: without this, any number of them.
+# Not fewer, because a burst waits too, for the moment that it takes to choose a replica.
+WAITING: dict[str, Any] = {
+    "max_queued_requests": _REFUSALS_AT_ONCE,
+    "backpressure_config": {"retry_after_s": RETRY_AFTER_S},
+}
 _HEALTH_CHECK_S = 5.0
 _ASK_S, _CLOSING_S = 2.0, 30.0
 
@@ -155,7 +162,7 @@ def build(settings: Settings, *, with_stream: bool, port: int | None = None) -> 
         SettingsError: Nobody could come in.
     """
     Doorkeeper(settings.endpoint)  # found out here, before the models are loaded
-    shared = {"health_check_period_s": _HEALTH_CHECK_S, "logging_config": serve_logging(settings)}
+    shared = {"health_check_period_s": _HEALTH_CHECK_S, "logging_config": serve_logging(settings), **WAITING}
     models = serve.deployment(
         name=MODELS,
         num_replicas=1,

@@ -7,6 +7,7 @@ import re
 import shlex
 from importlib.metadata import version
 from pathlib import PurePosixPath
+from typing import Any
 
 import pytest
 import typer
@@ -154,9 +155,9 @@ def test_replication_can_be_met(overlay: str):
     assert config["min.insync.replicas"] < max(2, config["default.replication.factor"]) <= max(2, brokers)
 
 
-def constants(path: str) -> dict[str, object]:
+def constants(path: str) -> dict[str, Any]:
     """Names and values of a module's constants, without importing it."""
-    found: dict[str, object] = {}
+    found: dict[str, Any] = {}
     for node in ast.parse((ROOT / path).read_text()).body:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant | ast.Tuple):
             target = node.targets[0]
@@ -186,6 +187,8 @@ def test_the_application_is_the_one_of_the_code(overlay: str, monkeypatch: pytes
     assert {entry["name"] for entry in application["deployments"]} == {known["MODELS"], known["ENDPOINT"]}
     settings, http = loaded(overlay, monkeypatch), serve_config(overlay)["http_options"]
     assert (http["host"], http["port"]) == (settings.endpoint.host, settings.endpoint.port)
+    beyond = constants("actors/local_serving.py")["_BEYOND_DEADLINE_S"]
+    assert http["request_timeout_s"] == settings.endpoint.deadline_s + beyond
 
 
 @each_overlay
