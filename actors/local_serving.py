@@ -15,6 +15,7 @@ from ray.serve.handle import DeploymentHandle
 
 from labelstream.actors.cluster import as_our_error, start_ray
 from labelstream.actors.endpoint.logs import serve_logging
+from labelstream.actors.listening import refuse_open_door
 from labelstream.actors.serving import MODELS, NAME, build
 from labelstream.schemas.errors import LabelstreamError, ModelUnusable, SettingsError
 from labelstream.schemas.settings import Settings
@@ -78,6 +79,7 @@ def serving(settings: Settings, *, with_stream: bool) -> Iterator[Serving]:
         _start_serve(settings, port, alone=alone)
         if alone:  # a cluster that was there before keeps its Serve, and what else runs in it
             closing.callback(serve.shutdown)
+        refuse_open_door(settings.endpoint)
         closing.callback(_delete)
         try:
             serve.run(app, name=NAME, route_prefix="/")

@@ -22,6 +22,7 @@ from labelstream.actors.endpoint.listener import Listener
 from labelstream.actors.endpoint.logs import configure_logging, serve_logging
 from labelstream.actors.endpoint.problems import RETRY_AFTER_S
 from labelstream.actors.endpoint.telemetry import Telemetry
+from labelstream.actors.listening import refuse_open_door
 from labelstream.actors.models_deployment import Models
 from labelstream.actors.on_demand import OnDemand
 from labelstream.actors.on_demand_pool import Pool
@@ -61,6 +62,7 @@ class Endpoint:
 
     async def __init__(self, settings: Settings, models: Any) -> None:  # type: ignore[misc]  # Serve awaits it
         configure_logging(settings)
+        await asyncio.to_thread(refuse_open_door, settings.endpoint)  # however Serve was started
         self._settings, self._models, self._closing = settings, models, ExitStack()
         self._description = await models.describe.remote()
         self._store = self._closing.enter_context(LocalStore(settings.store.path, settings.store.max_bytes))
@@ -147,7 +149,9 @@ def application(arguments: dict[str, Any]) -> serve.Application:
     Raises:
         SettingsError: A setting that cannot work.
     """
-    return build(Settings.load(), with_stream=Arguments.model_validate(arguments).with_stream)
+    settings = Settings.load()
+    refuse_open_door(settings.endpoint)  # before the models are loaded
+    return build(settings, with_stream=Arguments.model_validate(arguments).with_stream)
 
 
 def build(settings: Settings, *, with_stream: bool, port: int | None = None) -> serve.Application:

@@ -11,6 +11,14 @@ from pydantic import Field, model_validator
 from labelstream.schemas.section import Section
 
 
+def is_loopback(host: str) -> bool:
+    """Whether an address, or a name that needs no look-up, is this machine's own."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
 class EndpointSettings(Section):
     """The HTTP endpoint: where it listens, who may ask, and how much."""
 
@@ -55,10 +63,7 @@ class EndpointSettings(Section):
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the endpoint."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return is_loopback(self.host)
 
 
 class ObservabilitySettings(Section):

@@ -140,7 +140,12 @@ def endpoint_app(services: Services, telemetry: Telemetry | None = None, **endpo
 
 def client(services: Services | None = None, **endpoint: Any) -> TestClient:
     """A client of an application in the same process."""
-    return TestClient(endpoint_app(services or InstantServices(), **endpoint))
+    return local_client(endpoint_app(services or InstantServices(), **endpoint))
+
+
+def local_client(app: FastAPI) -> TestClient:
+    """A client that asks by an address of this machine, as is needed without a token."""
+    return TestClient(app, base_url="http://127.0.0.1:8000")
 
 
 @contextlib.contextmanager

@@ -100,6 +100,38 @@ def test_anonymous_on_this_machine(host: str, services: InstantServices):
     assert services.requests[0].token_name == ""
 
 
+@pytest.mark.parametrize("name", ["localhost", "LOCALHOST:8000", "127.0.0.1", "127.1.2.3:80", "[::1]", "[::1]:8000"])
+def test_anonymous_by_a_name_of_this_machine(name: str):
+    assert client().get("/v1/models", headers={"Host": name}).status_code == 200
+
+
+OTHER_NAMES = ["evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1:8000",
+               "localhost:80:80", "", ":8000", "[::]", "localhost@evil.example", "evil.example:localhost"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHER_NAMES)
+@pytest.mark.parametrize("path_asked", ["/v1/models", "/metrics", "/v1/nothing"])
+@pytest.mark.parametrize("made_up", [{}, {"Authorization": "Bearer made-up"}])
+def test_a_page_whose_name_leads_here_reads_nothing(name: str, path_asked: str, made_up: dict[str, str]):
+    """A page can send what it likes, but for the host: that is the name by which it was fetched."""
+    answer = client().get(path_asked, headers={"Host": name} | made_up)
+    assert answer.status_code == 421
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["type"] == "urn:labelstream:problem:wrong-host"
+
+
+def test_two_names_are_none():
+    twice = [("Host", "localhost"), ("Host", "evil.example")]
+    assert client().get("/v1/models", headers=twice).status_code == 421
+
+
+def test_with_a_token_any_name_will_do(services: InstantServices, path: Path, token: str):
+    headers = {"Host": "search.example", "Authorization": f"Bearer {token}"}
+    for anonymous in (False, True):
+        asked = client(services, tokens_file=path, allow_anonymous=anonymous)
+        assert asked.get("/v1/models", headers=headers).status_code == 200
+
+
 def test_with_both_a_wrong_token_is_still_wrong(services: InstantServices, path: Path, token: str):
     both = client(services, tokens_file=path, allow_anonymous=True)
     assert both.post("/v1/labels", json=PAIRS).status_code == 200

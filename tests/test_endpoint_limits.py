@@ -169,7 +169,8 @@ def _connected(url: str, body: bytes, *, declared: int) -> socket.socket:
     assert place.hostname is not None
     connection = socket.create_connection((place.hostname, place.port), PATIENCE_S)
     head = (
-        f"POST /v1/labels HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {declared}\r\n\r\n"
+        "POST /v1/labels HTTP/1.1\r\nHost: localhost\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {declared}\r\n\r\n"
     )
     connection.sendall(head.encode() + body)
     return connection

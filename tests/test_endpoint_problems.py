@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from endpoints import FailingServices, InstantServices, client, endpoint_app, inline
+from endpoints import FailingServices, InstantServices, client, inline, local_client
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
@@ -102,7 +102,7 @@ def test_a_request_id_that_cannot_be_one_is_replaced(given_id: str | bytes):
 def test_an_id_that_a_proxy_sends_back_is_not_sent_twice(given_id: str, sent: bool):
     options = Settings.load(endpoint={"allow_anonymous": True})
     app = make_app(options, InstantServices(), Telemetry(options, "replica-0"), id_is_echoed=True)
-    answer = TestClient(app).get("/healthz", headers={"X-Request-Id": given_id})
+    answer = local_client(app).get("/healthz", headers={"X-Request-Id": given_id})
     assert ("x-request-id" in answer.headers) == sent
 
 
@@ -114,7 +114,7 @@ def test_very_many_errors_are_not_all_told():
 
 @pytest.fixture(scope="module")
 def shared() -> TestClient:
-    return TestClient(endpoint_app(InstantServices()))
+    return client()
 
 
 names = st.sampled_from(["pairs", "query", "product", "product_id", "title", "documents", "text", "top_n", "model"])

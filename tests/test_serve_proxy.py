@@ -15,8 +15,11 @@ import pytest
 import ray
 from ray import serve
 
+from labelstream.actors import local_serving
 from labelstream.actors.cluster import start_ray
-from labelstream.actors.serving import WAITING, build
+from labelstream.actors.listening import refuse_open_door
+from labelstream.actors.serving import WAITING, application, build
+from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.settings import Settings
 
 LET_WAIT, PATIENCE_S = 2, 60
@@ -53,6 +56,13 @@ def url() -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
+@pytest.fixture
+def open_to_everybody() -> Iterator[None]:
+    """A Serve that would listen on all interfaces; its proxy is off, so that it does not while we test."""
+    with serve_running("Disabled", host="0.0.0.0"):
+        yield
+
+
 class Starting:
     """A replica that is not there before a file is."""
 
@@ -68,6 +78,7 @@ class Starting:
 @pytest.mark.slow
 def test_what_a_caller_gets_when_too_many_wait(url: str, tmp_path: Path):
     """As docs/http-api.md says: plain text, 503, Retry-After; those who wait are answered."""
+    refuse_open_door(Settings.load(endpoint=ANONYMOUS).endpoint)  # this Serve is no open door
     options = WAITING | {"max_queued_requests": LET_WAIT, "ray_actor_options": {"num_cpus": 0}}
     app = serve.deployment(name="Starting", **options)(Starting).bind(tmp_path / "there")  # type: ignore[arg-type]
     serve.run_many([serve.RunTarget(app, name="waiting", route_prefix="/")], wait_for_applications_running=False)
@@ -85,3 +96,23 @@ def test_what_a_caller_gets_when_too_many_wait(url: str, tmp_path: Path):
     assert "backpressure" in refused.text
     assert {answer.text for answer in answers if answer.status_code == 200} == {"answered"}
     assert {answer.status_code for answer in answers} == {200, 503}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("open_to_everybody")
+def test_nobody_is_anonymous_where_serve_is_open(monkeypatch: pytest.MonkeyPatch):
+    """Neither by ``labelstream serve`` in a cluster that has a Serve already, nor by a Serve configuration file."""
+    anonymous = Settings.load(endpoint=ANONYMOUS, ray={"address": "auto"})
+    with monkeypatch.context() as patched:
+        patched.setattr(local_serving, "start_ray", lambda _: None)  # it runs already, and goes on
+        patched.setattr(ray, "shutdown", lambda: None)
+        with (
+            pytest.raises(SettingsError, match=r"listens on 0\.0\.0\.0"),
+            local_serving.serving(anonymous, with_stream=False),
+        ):
+            pass
+    assert not serve.status().applications
+    monkeypatch.setenv("LABELSTREAM_ENDPOINT_ALLOW_ANONYMOUS", "true")
+    with pytest.raises(SettingsError, match="labelstream token add"):
+        application({})
+    refuse_open_door(Settings.load(endpoint={"allow_anonymous": False}).endpoint)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 from starlette.datastructures import Headers
 
 from labelstream.actors.endpoint.problems import ProblemType, Refused
 from labelstream.actors.endpoint.tokens import TokenFile
-from labelstream.schemas.endpoint_settings import EndpointSettings
+from labelstream.schemas.endpoint_settings import EndpointSettings, is_loopback
 from labelstream.schemas.errors import SettingsError
 
 # Probes carry no tokens; the pages say nothing that is not in the documentation, and their calls carry one.
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/docs", "/openapi.json"})
 OPEN_FOLDERS = ("/page/", "/docs/")
+PORT = re.compile(r":\d*\Z")
 
 
 class Doorkeeper:
@@ -37,11 +40,17 @@ class Doorkeeper:
         """The name of the token; empty for anonymous.
 
         Raises:
-            Refused: A token is needed, or the one that was sent is not known.
+            Refused: A token is needed, or the one that was sent is not known; or none is needed, but this machine was
+                asked by a name that is not its own.
         """
         if is_open(path):
             return ""
-        sent = headers.getlist("authorization")
+        name = self._name(headers.getlist("authorization"))
+        if not name:
+            _refuse_other_names(headers.getlist("host"))
+        return name
+
+    def _name(self, sent: list[str]) -> str:
         if not sent and self._anonymous:
             return ""
         scheme, _, token = sent[0].partition(" ") if len(sent) == 1 else ("", "", "")
@@ -56,6 +65,18 @@ class Doorkeeper:
 def is_open(path: str) -> bool:
     """Whether a path needs no token."""
     return path in OPEN_PATHS or path.startswith(OPEN_FOLDERS)
+
+
+def _refuse_other_names(hosts: list[str]) -> None:
+    """A page from elsewhere can have its own name lead to this machine, and read what it is answered (DNS rebinding).
+
+    Raises:
+        Refused: The request is not for a name or an address of this machine alone.
+    """
+    name = PORT.sub("", hosts[0]).strip("[]") if len(hosts) == 1 else ""
+    if not is_loopback(name):
+        detail = "without a token only localhost and loopback addresses are answered; ask one of them, or send a token"
+        raise Refused(ProblemType.WRONG_HOST, detail)
 
 
 def _unauthorized(detail: str, reason: str) -> Refused:

@@ -31,7 +31,8 @@ REQUESTS = (LabelPair, LabelsRequest, RerankDocument, RerankRequest)
 ANSWERS = (Health, LabelsResponse, ModelsResponse, Problem, RerankResponse)
 
 ALWAYS = {ProblemType.INTERNAL, ProblemType.UNAVAILABLE, ProblemType.TIMEOUT}
-WORK = ALWAYS | set(ProblemType) - {ProblemType.NOT_FOUND, ProblemType.METHOD_NOT_ALLOWED, ProblemType.UNAUTHORIZED}
+AT_THE_DOOR = {ProblemType.UNAUTHORIZED, ProblemType.WRONG_HOST}
+WORK = ALWAYS | set(ProblemType) - {ProblemType.NOT_FOUND, ProblemType.METHOD_NOT_ALLOWED} - AT_THE_DOOR
 
 
 def json_body(model: type[BaseModel]) -> dict[str, Any]:
@@ -113,5 +114,7 @@ def _add_security(operation: dict[str, Any], security: list[dict[str, list[str]]
         return
     operation["security"] = security
     _add_problem(operation["responses"], ProblemType.UNAUTHORIZED)
+    if {} in security:
+        _add_problem(operation["responses"], ProblemType.WRONG_HOST)
     header = {"schema": {"type": "string"}, "description": "How to show who asks."}
     operation["responses"][ProblemType.UNAUTHORIZED.status]["headers"] = {"WWW-Authenticate": header}

@@ -28,6 +28,7 @@ class ProblemType(Enum):
     BODY_TOO_LARGE = ("body-too-large", 413, "The body is too large")
     TOO_MANY_ITEMS = ("too-many-items", 413, "More items than this server takes at once")
     MEDIA_TYPE = ("unsupported-media-type", 415, "The body has to be application/json")
+    WRONG_HOST = ("wrong-host", 421, "This server does not answer to that name")
     INVALID_FIELDS = ("invalid-fields", 422, "Some fields are not as they should be")
     TEXT_TOO_LONG = ("text-too-long", 422, "A text is too long")
     BAD_RECORD = ("bad-record", 422, "This cannot be answered")
@@ -61,7 +62,10 @@ class ProblemType(Enum):
 
 # Asking less, or later, may help; these are counted apart.
 REFUSALS = frozenset(
-    {ProblemType.UNAUTHORIZED, ProblemType.BODY_TOO_LARGE, ProblemType.TOO_MANY_ITEMS, ProblemType.FULL}
+    {
+        *(ProblemType.UNAUTHORIZED, ProblemType.WRONG_HOST),
+        *(ProblemType.BODY_TOO_LARGE, ProblemType.TOO_MANY_ITEMS, ProblemType.FULL),
+    }
 )
 
 
