@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from labelstream.actors.busy_meter import BusyMeter, WorkReport
 from labelstream.actors.pair_scorer import EncoderDescription, PairScorer, Scores, scorer_environment
 from labelstream.actors.remote import CALLS_AT_ONCE, actor_options
+from labelstream.actors.stepwise import StepwiseThread
 from labelstream.schemas.settings import Settings
 
 
 class CrossEncoderActor:
-    """One replica of the cross-encoder.
+    """One replica of the cross-encoder. Of the calls that wait, the most urgent goes before the next forward pass.
 
     Start it with ``ray.remote(CrossEncoderActor).options(**cross_encoder_options(settings)).remote(settings)``.
 
@@ -30,14 +30,15 @@ class CrossEncoderActor:
         self._scorer = PairScorer(settings.encoder, settings.scale)
         self._meter = BusyMeter()
         # One forward pass at a time already takes every core; ping and describe are answered beside it.
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pair-scorer")
+        self._worker = StepwiseThread("pair-scorer")
 
-    async def score(self, queries: Sequence[str], products: Sequence[str]) -> Scores:
-        """Score pairs.
+    async def score(self, queries: Sequence[str], products: Sequence[str], priority: int = 0) -> Scores:
+        """Score pairs. A call that is cancelled takes no more of the model than its forward pass under way.
 
         Args:
             queries: Shape (pairs,).
             products: Rendered product texts; shape (pairs,).
+            priority: Lower goes first.
 
         Returns:
             Scores in [0, 1]; float32, shape (pairs,), in the order of the pairs.
@@ -46,8 +47,8 @@ class CrossEncoderActor:
             ValueError: Different numbers of queries and products.
         """
         with self._meter.batch():
-            loop = asyncio.get_running_loop()
-            scores = await loop.run_in_executor(self._worker, self._scorer.score, queries, products)
+            steps = self._scorer.score_in_steps(queries, products)
+            scores = await asyncio.wrap_future(self._worker.submit(steps, priority=priority))
             self._meter.count(pairs=len(queries))
         return scores
 

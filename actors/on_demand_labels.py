@@ -120,7 +120,8 @@ class OnDemandLabels:
         missing = [key for key, label in labels.items() if label.cross_encoder_version != version]
         if not missing:
             return labels
-        arguments = [pairs[key].query for key in missing], [pairs[key].product.text for key in missing]
+        queries, texts = [pairs[key].query for key in missing], [pairs[key].product.text for key in missing]
+        arguments = queries, texts, ON_DEMAND_PRIORITY
         scores = await self._pool.cross_encoders.call("score", *arguments, deadline=request.deadline)
         scored = {
             key: labels[key]._replace(cross_encoder_score=float(score), cross_encoder_version=version)

@@ -9,6 +9,7 @@ from typing import Any
 
 from labelstream.actors.endpoint.services import Ranking
 from labelstream.actors.named_replicas import NamedReplicas
+from labelstream.actors.on_demand_pool import ON_DEMAND_PRIORITY
 from labelstream.schemas.errors import BadRecord, ModelUnavailable, TransientError
 from labelstream.schemas.http import ModelEntry
 from labelstream.schemas.product import Product
@@ -51,7 +52,8 @@ class OnDemandRanking:
         """
         if not self._cross_encoders.count:
             raise BadRecord("model: the cross-encoder is switched off here; ask for labeller", field="model")
-        scores = await self._cross_encoders.call("score", [query] * len(texts), list(texts), deadline=deadline)
+        pairs = [query] * len(texts), list(texts)
+        scores = await self._cross_encoders.call("score", *pairs, ON_DEMAND_PRIORITY, deadline=deadline)
         return Ranking("cross-encoder", self._cross_encoder_version, [float(score) for score in scores])
 
     async def by_ranker(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelstream.actors.judge_kind import check_levels
+from labelstream.actors.stepwise import Steps, all_steps
 from labelstream.actors.threads import compute_threads, processor_dtype
 from labelstream.schemas.errors import ModelUnusable
 from labelstream.schemas.model_card import ModelCard, read_card
@@ -105,13 +106,17 @@ class PairScorer:
         Raises:
             ValueError: Different numbers of queries and products.
         """
+        return all_steps(self.score_in_steps(queries, products))
+
+    def score_in_steps(self, queries: Sequence[str], products: Sequence[str]) -> Steps[Scores]:
+        """The same as ``score``, which pauses before every forward pass: something more urgent can go first there."""
         lines, texts = self._texts(queries, products)
         if not lines:
             return np.empty(0, dtype=np.float32)
         if self.kind == "cross-encoder":
-            scores: NDArray[np.floating] = _mean_worth(self._distributions(lines, texts))
+            scores: NDArray[np.floating] = _mean_worth((yield from self._distributions(lines, texts)))
         else:
-            scores = self._by_cosine(lines, texts)
+            scores = yield from self._by_cosine(lines, texts)
         return np.where(_compared(lines, texts), np.clip(scores, 0.0, 1.0), 0.0).astype(np.float32)
 
     def probabilities(self, queries: Sequence[str], products: Sequence[str]) -> Floats:
@@ -135,7 +140,8 @@ class PairScorer:
         if not lines:
             return np.empty((0, self.outputs))
         worst = np.eye(self.outputs)[0]
-        return np.where(_compared(lines, texts)[:, None], self._distributions(lines, texts), worst)
+        distributions = all_steps(self._distributions(lines, texts))
+        return np.where(_compared(lines, texts)[:, None], distributions, worst)
 
     def _texts(self, queries: Sequence[str], products: Sequence[str]) -> tuple[list[str], list[str]]:
         """Queries and products as ``PairEncoder`` reads them."""
@@ -145,15 +151,11 @@ class PairScorer:
         lines = [self._plain.one_line(query[:longest]) for query in queries]
         return lines, [self._plain.plain(product[:longest]) for product in products]
 
-    def _distributions(self, queries: list[str], products: list[str]) -> Floats:
+    def _distributions(self, queries: list[str], products: list[str]) -> Steps[Floats]:
         """Softmax of the outputs over the temperature; one output is the logit of the better of two levels."""
-        from torch.nn import Identity
-
         pairs = list(zip(queries, products, strict=True))
-        answers = self._model.predict(
-            pairs, batch_size=self._batch_size, activation_fn=Identity(), show_progress_bar=False
-        )
-        logits = np.asarray(answers, dtype=np.float64).reshape(len(pairs), self.outputs)
+        answers = yield from self._forward(self._logits, pairs, [len(query) + len(text) for query, text in pairs])
+        logits = answers.reshape(len(pairs), self.outputs)
         if self.outputs == 1:
             logits = np.hstack([np.zeros_like(logits), logits])
         distributions = np.full_like(logits, np.nan)
@@ -161,16 +163,38 @@ class PairScorer:
         distributions[usable] = label_distribution(logits[usable], self._temperature)
         return distributions
 
-    def _by_cosine(self, queries: list[str], products: list[str]) -> NDArray[np.floating]:
+    def _by_cosine(self, queries: list[str], products: list[str]) -> Steps[NDArray[np.floating]]:
         """Cosine in [-1, 1] mapped to [0, 1]; every distinct text is encoded once."""
         distinct = list(dict.fromkeys([*queries, *products]))
         row = {text: i for i, text in enumerate(distinct)}
-        vectors = self._model.encode(
-            distinct, batch_size=self._batch_size, normalize_embeddings=True, show_progress_bar=False
-        ).astype(np.float64)
+        vectors = yield from self._forward(self._embeddings, distinct, [len(text) for text in distinct])
         left = vectors[[row[text] for text in queries]]
         right = vectors[[row[text] for text in products]]
         return np.asarray((1.0 + np.einsum("ij,ij->i", left, right)) / 2.0)
+
+    def _forward(self, model: Callable[[list[Any]], Any], inputs: list[Any], lengths: list[int]) -> Steps[Floats]:
+        """What the model says of each input, in their order; inputs of one length go together and need no padding."""
+        # The longest first, as sentence-transformers has it: what does not fit into memory fails soon.
+        order = np.argsort(-np.asarray(lengths), kind="stable")
+        answers: list[Floats] = []
+        for start in range(0, len(order), self._batch_size):
+            yield
+            batch = [inputs[i] for i in order[start : start + self._batch_size]]
+            answers.append(np.asarray(model(batch), dtype=np.float64))
+        together = np.concatenate(answers)
+        return together[np.argsort(order)]
+
+    def _logits(self, pairs: list[tuple[str, str]]) -> Any:
+        from torch.nn import Identity
+
+        return self._model.predict(
+            pairs, batch_size=self._batch_size, activation_fn=Identity(), show_progress_bar=False
+        )
+
+    def _embeddings(self, texts: list[str]) -> Any:
+        return self._model.encode(
+            texts, batch_size=self._batch_size, normalize_embeddings=True, show_progress_bar=False
+        )
 
 
 def _compared(lines: list[str], texts: list[str]) -> NDArray[np.bool_]:

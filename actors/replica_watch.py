@@ -119,12 +119,12 @@ class ReplicaWatch:
 
 def _replicas(settings: Settings, pool: ModelPool, ranker: Any) -> Iterator[WatchedReplica]:
     labeller_s, encoder_s = settings.labeller.answer_timeout_s, settings.encoder.answer_timeout_s
-    pair = ["is it alive"], ["Title: it\n"]
+    # Among those that wait for an answer: behind a full stream they would look dead.
+    urgent = ["is it alive"], ["Title: it\n"], ON_DEMAND_PRIORITY
     for index, actor in enumerate(pool.labellers):
-        # Among those that wait for an answer: behind a full stream it would look dead.
-        yield WatchedReplica(f"labeller-{index}", actor, labeller_s, "judge", *pair, ON_DEMAND_PRIORITY)
+        yield WatchedReplica(f"labeller-{index}", actor, labeller_s, "judge", *urgent)
     for index, actor in enumerate(pool.cross_encoders):
-        yield WatchedReplica(f"cross-encoder-{index}", actor, encoder_s, "score", *pair)
+        yield WatchedReplica(f"cross-encoder-{index}", actor, encoder_s, "score", *urgent)
     yield WatchedReplica("ranker-0", ranker, encoder_s, "ping")
 
 

@@ -13,6 +13,7 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 
 from labelstream.actors.cross_encoder import CrossEncoderActor, cross_encoder_options
 from labelstream.actors.labeller import Labeller, labeller_options
+from labelstream.actors.on_demand_pool import ON_DEMAND_PRIORITY
 from labelstream.schemas.errors import BadRecord, ModelUnavailable
 from labelstream.schemas.settings import Settings
 
@@ -112,6 +113,19 @@ def test_cross_encoder_actor_scores_and_reports(encoder: Any):
     description, report = ray.get([encoder.describe.remote(), encoder.report.remote()], timeout=TIMEOUT)
     assert description.kind == "cross-encoder"
     assert report.pairs == 5
+
+
+def test_a_request_goes_before_the_stream_and_cancelled_calls_take_no_more_time(encoder: Any):
+    texts, calls = shop_texts()[:200], 60
+    before = ray.get(encoder.report.remote(), timeout=TIMEOUT).pairs
+    stream = [encoder.score.remote([f"red sofa {part}"] * len(texts), texts) for part in range(calls)]
+    assert ray.get(encoder.score.remote(["red sofa"], texts[:1], ON_DEMAND_PRIORITY), timeout=TIMEOUT).shape == (1,)
+    _, waiting = ray.wait(stream, num_returns=calls, timeout=0, fetch_local=False)
+    assert waiting, "the request was answered last"
+    for call in waiting:
+        ray.cancel(call)
+    ray.wait(stream, num_returns=calls, timeout=TIMEOUT)
+    assert ray.get(encoder.report.remote(), timeout=TIMEOUT).pairs - before < calls * len(texts)
 
 
 def test_options_set_compute_threads_beside_what_ray_sets(tmp_path: Path):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +157,31 @@ def test_each_distinct_text_is_encoded_once(packaged: PairScorer, monkeypatch: p
     monkeypatch.setattr(packaged._model, "encode", listen)
     packaged.score(QUERIES * 5, shop_texts()[:2] * 10)
     assert sorted(encoded) == sorted(QUERIES + shop_texts()[:2])
+
+
+def test_texts_of_one_length_go_together_and_it_pauses_before_each_forward_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    scorer = PairScorer(EncoderSettings(model=str(tiny_cross_encoder(tmp_path)), batch_size=4))
+    queries, products = mixed_pairs()
+    expected = scorer.score(queries, products)
+    passes: list[list[int]] = []
+    predict = scorer._model.predict
+
+    def listen(pairs: list[tuple[str, str]], **options: object) -> object:
+        passes.append([len(query) + len(text) for query, text in pairs])
+        return predict(pairs, **options)
+
+    monkeypatch.setattr(scorer._model, "predict", listen)
+    steps = scorer.score_in_steps(queries, products)
+    for done in range(-(-len(queries) // 4)):
+        next(steps)
+        assert len(passes) == done
+    with pytest.raises(StopIteration) as end:
+        next(steps)
+    np.testing.assert_array_equal(end.value.value, expected)
+    lengths = map(len, map("".join, zip(queries, products, strict=True)))
+    assert list(chain(*passes)) == sorted(lengths, reverse=True)
 
 
 @pytest.mark.parametrize("text", ["", " \n", "\u200b"])
