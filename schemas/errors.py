@@ -14,6 +14,7 @@
     │   ├── OffsetsBeyondTopic       the lake is ahead of the topic: the topic was made anew
     │   ├── StaleChampion            somebody else has promoted another model meanwhile
     │   ├── SettingsError            a setting that cannot work
+    │   │   └── StoreFull            the local store has reached its upper bound
     │   ├── ModelUnusable            the model cannot give labels (missing, of no kind that can, label not one token)
     │   └── MissingDependency        a package that this feature needs is not installed
     └── (nothing else)
@@ -91,6 +92,10 @@ class StaleChampion(TerminalError):
 
 class SettingsError(TerminalError):
     """A setting that cannot work; the message names it and the remedy."""
+
+
+class StoreFull(SettingsError):
+    """The local store has reached its upper bound."""
 
 
 class ModelUnusable(TerminalError):

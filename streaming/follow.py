@@ -35,18 +35,7 @@ def catch_up(store: LocalStore, lake: Lake) -> int:
     with store.reader() as reader:
         if reader.position == (identity, newest):
             return newest
-    with store.writer() as writer:
-        position = writer.position  # only now nobody else on this machine can move it
-        newest = lake.snapshot
-        if position is not None and position[0] == identity and lake.oldest_snapshot <= position[1] <= newest:
-            if position[1] < newest:
-                _apply_changes(writer, lake, position[1] + 1, newest)
-        else:
-            logger.info("the local store is rebuilt from snapshot %d of the lake", newest)
-            writer.clear()
-            _load(writer, lake, newest)
-        writer.set_position(identity, newest)
-    return newest
+    return store.follow(lambda writer: _catch_up(writer, lake))
 
 
 def follow_commit(store: LocalStore, commit: Commit, lake: str, before: int) -> bool:
@@ -61,12 +50,15 @@ def follow_commit(store: LocalStore, commit: Commit, lake: str, before: int) -> 
     Returns:
         False if the store was somewhere else; it must catch up.
     """
-    with store.writer() as writer:
+
+    def follow(writer: StoreWriter) -> bool:
         if writer.position != (lake, before):
             return False
         apply_commit(writer, commit)
         writer.set_position(lake, before + 1)
-    return True
+        return True
+
+    return store.follow(follow)
 
 
 def apply_commit(writer: StoreWriter, commit: Commit) -> None:
@@ -76,6 +68,20 @@ def apply_commit(writer: StoreWriter, commit: Commit) -> None:
         table = commit.tables.get(name)
         if table is not None and table.num_rows:
             put(table.to_pylist())
+
+
+def _catch_up(writer: StoreWriter, lake: Lake) -> int:
+    position = writer.position  # only now nobody else on this machine can move it
+    identity, newest = lake.identity, lake.snapshot
+    if position is not None and position[0] == identity and lake.oldest_snapshot <= position[1] <= newest:
+        if position[1] < newest:
+            _apply_changes(writer, lake, position[1] + 1, newest)
+    else:
+        logger.info("the local store is rebuilt from snapshot %d of the lake", newest)
+        writer.clear()
+        _load(writer, lake, newest)
+    writer.set_position(identity, newest)
+    return newest
 
 
 def _apply_changes(writer: StoreWriter, lake: Lake, first: int, last: int) -> None:

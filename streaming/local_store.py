@@ -8,19 +8,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 import lmdb
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from labelstream.schemas.errors import LakeUnavailable, SettingsError
+from labelstream.schemas.errors import LakeUnavailable, SettingsError, StoreFull
 from labelstream.schemas.product import Product, product_text
+from labelstream.streaming.answer_generations import AnswerGenerations, pages
 from labelstream.streaming.known_label import KnownLabel
 
 _SNAPSHOT = b"snapshot"
 _LAKE = b"lake"
+# Of the whole store, for what the lake has: while there is less, no answers are kept.
+_RESERVE = 1 / 16
+# Pages are free only when nobody looks at them any more: views of other processes end within moments.
+_READERS_S = 10.0
+_FULL = "the local store is full; raise LABELSTREAM_STORE_MAX_BYTES"
+
+_Result = TypeVar("_Result")
 
 
 class KnownProduct(NamedTuple):
@@ -69,8 +78,10 @@ class LocalStore:
         self._aliases = self._environment.open_db(b"aliases")
         self._queries = self._environment.open_db(b"queries")
         self._labels = self._environment.open_db(b"labels")
-        self._answers = self._environment.open_db(b"answers")
         self._meta = self._environment.open_db(b"meta")
+        self._answers = AnswerGenerations(self._environment, self._meta)
+        self._of_lake = (self._products, self._aliases, self._queries, self._labels, self._meta)
+        self._most_pages = (1 - _RESERVE) * self._environment.info()["map_size"] / self._environment.stat()["psize"]
 
     def __enter__(self) -> Self:
         return self
@@ -100,14 +111,60 @@ class LocalStore:
         """A transaction; one writer at a time a machine, all or nothing.
 
         Raises:
-            SettingsError: The store has reached its upper bound.
+            StoreFull: It has reached its upper bound.
             LakeUnavailable: The disk is full or broken.
         """
-        try:
+        with self._our_errors():
+            self._make_room()
             with self._environment.begin(write=True) as transaction:
                 yield StoreWriter(self, transaction)
+
+    def follow(self, change: Callable[[StoreWriter], _Result]) -> _Result:
+        """Change what the store has of the lake; what was remembered for requests makes room for that.
+
+        Args:
+            change: Works in one transaction; may be asked twice.
+
+        Raises:
+            StoreFull: There is no room, and there are no answers that could make any.
+            LakeUnavailable: See ``writer``.
+        """
+        try:
+            with self.writer() as writer:
+                return change(writer)
+        except StoreFull:
+            with self._our_errors():
+                if not self._forget_answers():
+                    raise
+        full = retry_if_exception_type(StoreFull)
+        for attempt in Retrying(retry=full, stop=stop_after_delay(_READERS_S), wait=wait_fixed(0.1), reraise=True):
+            with attempt, self.writer() as writer:
+                return change(writer)
+        raise AssertionError("unreachable: the last attempt raises")
+
+    def _make_room(self) -> None:
+        """While there is enough of it: a store that is full to the last page has none to note what is free."""
+        with self.reader() as reader:
+            is_crowded = reader.is_crowded
+        if is_crowded:
+            self._forget_answers()
+
+    def _forget_answers(self) -> bool:
+        """Whether there were any."""
+        with self._environment.begin() as transaction:
+            if self._answers.is_empty(transaction):
+                return False
+        for _ in range(2):  # LMDB uses a page again once two transactions have ended without it
+            with self._environment.begin(write=True) as transaction:
+                self._answers.clear(transaction)
+        return True
+
+    @contextmanager
+    def _our_errors(self) -> Iterator[None]:
+        try:
+            yield
         except lmdb.MapFullError as error:
-            raise SettingsError("the local store is full; raise LABELSTREAM_STORE_MAX_BYTES") from error
+            raise StoreFull(_FULL) from error
         except lmdb.Error as error:
             raise LakeUnavailable(f"local store: {error}") from error
 
@@ -148,11 +205,11 @@ class StoreReader:
 
     def label(self, label_key: str) -> KnownLabel | None:
         """A judgement that was made for somebody who asked, or that is in the lake."""
-        for database in (self._store._answers, self._store._labels):  # answers may know more: the cross-encoder's score
-            value = self._transaction.get(bytes.fromhex(label_key), db=database)
-            if value:  # stores of older versions kept the key alone
-                return KnownLabel.decode(label_key, bytes(value))
-        return None
+        key = bytes.fromhex(label_key)
+        answer = self._store._answers.get(self._transaction, key)  # may know more: the cross-encoder's score
+        value = answer or self._transaction.get(key, db=self._store._labels)
+        # Stores of older versions kept the key alone.
+        return KnownLabel.decode(label_key, bytes(value)) if value else None
 
     @property
     def position(self) -> tuple[str, int] | None:
@@ -165,6 +222,12 @@ class StoreReader:
         """Number of products, queries and labels."""
         databases = {"products": self._store._products, "queries": self._store._queries, "labels": self._store._labels}
         return {name: int(self._transaction.stat(database)["entries"]) for name, database in databases.items()}
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether there is less room left than what the lake has shall always find."""
+        databases = (*self._store._of_lake, *self._store._answers.databases)
+        return sum(pages(self._transaction, one) for one in databases) > self._store._most_pages
 
     def _get(self, database: lmdb._Database, identifier: str) -> bytes | None:
         value = self._transaction.get(_key(identifier), db=database)
@@ -194,14 +257,26 @@ class StoreWriter(StoreReader):
             self._transaction.put(_key(query_id), text.encode("utf-8", "surrogatepass"), db=self._store._queries)
 
     def put_labels(self, labels: Iterable[KnownLabel]) -> None:
-        """Remember judgements that are in the lake."""
+        """Remember judgements that are in the lake; that they were answers, too, is forgotten."""
+        answers, no_answers = self._store._answers, self._store._answers.is_empty(self._transaction)
         for label in labels:
-            self._transaction.put(bytes.fromhex(label.label_key), label.encode(), db=self._store._labels)
+            key = bytes.fromhex(label.label_key)
+            self._transaction.put(key, label.encode(), db=self._store._labels)
+            if not no_answers:
+                answers.delete(self._transaction, key)
 
     def put_answers(self, labels: Iterable[KnownLabel]) -> None:
-        """Remember judgements that somebody asked for; the stream makes its own, so that the lake has them."""
+        """Remember judgements that somebody asked for; the stream makes its own, so that the lake has them.
+
+        Raises:
+            StoreFull: The room that is left is for what the lake has.
+        """
+        if self.is_crowded:
+            raise StoreFull(_FULL)
+        answers = self._store._answers
+        answers.make_room(self._transaction)
         for label in labels:
-            self._transaction.put(bytes.fromhex(label.label_key), label.encode(), db=self._store._answers)
+            answers.put(self._transaction, bytes.fromhex(label.label_key), label.encode())
 
     def set_position(self, lake: str, snapshot: int) -> None:
         """Note how far the store has followed which lake."""
@@ -210,9 +285,7 @@ class StoreWriter(StoreReader):
 
     def clear(self) -> None:
         """Forget everything."""
-        store = self._store
-        databases = (store._products, store._aliases, store._queries, store._labels, store._answers, store._meta)
-        for database in databases:
+        for database in (*self._store._of_lake, *self._store._answers.databases):
             self._transaction.drop(database, delete=False)
 
     def _forget_aliases(self, product_id: str) -> None:

@@ -3,16 +3,19 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from functools import partial
+from itertools import count, islice
 from pathlib import Path
 
 import pytest
 
-from labelstream.schemas.errors import SettingsError
+from labelstream.schemas.errors import SettingsError, StoreFull
 from labelstream.streaming.known_label import KnownLabel
-from labelstream.streaming.local_store import KnownProduct, LocalStore
+from labelstream.streaming.local_store import KnownProduct, LocalStore, StoreWriter
 
 SIZE = 64 << 20
 
@@ -172,3 +175,118 @@ def test_an_answer_is_not_a_label_of_the_lake(store: LocalStore):
         writer.put_answers([known_label("bb" * 16)])
     with store.reader() as reader:
         assert not reader.has_label("bb" * 16)
+
+
+def answers(numbers: Iterable[int]) -> list[KnownLabel]:
+    return [known_label(f"{number:032x}") for number in numbers]
+
+
+def known(store: LocalStore, numbers: Iterable[int]) -> list[int]:
+    with store.reader() as reader:
+        return [number for number in numbers if reader.label(f"{number:032x}") is not None]
+
+
+def test_answers_keep_to_their_share_and_the_oldest_go_first(tmp_path: Path):
+    rounds = [range(first, first + 2000) for first in range(0, 100_000, 2000)]
+    with LocalStore(tmp_path, 8 << 20) as store:
+        for numbers in rounds:
+            with store.writer() as writer:
+                writer.put_answers(answers(numbers))
+        with store.reader() as reader:
+            assert not reader.is_crowded
+        kept = [number for numbers in rounds for number in known(store, numbers)]
+    assert kept == list(range(kept[0], 100_000)), "what is left is the newest"
+    assert 2000 < len(kept) < 20_000
+
+
+def test_a_newer_answer_replaces_one_of_the_generation_before(tmp_path: Path):
+    scored = known_label("00" * 16)._replace(cross_encoder_score=0.5, cross_encoder_version="v1")
+    with LocalStore(tmp_path, 8 << 20) as store:
+        for labels in (answers(range(8000)), answers(range(8000, 8001)), [scored]):
+            with store.writer() as writer:
+                writer.put_answers(labels)
+        with store.reader() as reader:
+            assert reader.label("00" * 16) == scored
+            assert reader.label(f"{1:032x}") is not None
+
+
+def test_an_answer_that_the_lake_has_by_now_is_not_kept_twice(store: LocalStore):
+    with store.writer() as writer:
+        writer.put_answers(answers(range(10)))
+        writer.put_labels(answers(range(4, 100)))
+    with store.reader() as reader:
+        left = sum(reader._transaction.stat(database)["entries"] for database in store._answers.databases)
+    assert (left, known(store, range(100))) == (4, list(range(100)))
+
+
+def test_answers_leave_what_room_there_is_to_the_lake(tmp_path: Path):
+    def is_crowded() -> bool:
+        with store.reader() as reader:
+            return reader.is_crowded
+
+    numbers = count()
+    with LocalStore(tmp_path, 4 << 20) as store:
+        with store.writer() as writer:
+            writer.put_answers(answers(range(10)))
+        while not is_crowded():
+            assert known(store, range(20)) == list(range(10))
+            put(store, *some_products(numbers))
+        put(store, *some_products(numbers))  # now also without the answers
+        with pytest.raises(StoreFull, match="LABELSTREAM_STORE_MAX_BYTES"), store.writer() as writer:
+            writer.put_answers(answers(range(10, 20)))
+        put(store, KnownProduct("last", "h", "t"))
+        assert known(store, range(20)) == []
+        assert find(store, "0") is not None
+
+
+def some_products(numbers: Iterator[int]) -> list[KnownProduct]:
+    return [KnownProduct(str(number), "h", "x" * 1000) for number in islice(numbers, 20)]
+
+
+@pytest.mark.parametrize("at_once", [1, 40, 400])
+def test_answers_never_keep_the_lake_out(tmp_path: Path, at_once: int):
+    """As many products fit in as into a store that has no answers, give or take what one transaction needs."""
+
+    def fill(folder: Path, first_answers: int) -> int:
+        with LocalStore(folder, 4 << 20) as store:
+            for first in range(0, first_answers, 500):
+                with store.writer() as writer:
+                    writer.put_answers(answers(range(first, first + 500)))
+            for first in range(0, 10_000, at_once):
+                products = [KnownProduct(str(number), "h", "x" * 1000) for number in range(first, first + at_once)]
+                try:
+                    store.follow(partial(StoreWriter.put_products, products=products))
+                except StoreFull:
+                    return first
+        raise AssertionError("it is never full")
+
+    alone, beside_answers = fill(tmp_path / "alone", 0), fill(tmp_path / "beside", 20_000)
+    assert alone >= 1000
+    assert beside_answers >= alone - max(at_once, alone // 20)
+
+
+def test_a_view_that_is_open_for_a_moment_longer_holds_the_lake_up_and_not_out(tmp_path: Path):
+    with LocalStore(tmp_path, 1 << 20) as store:
+        with store._environment.begin(write=True) as transaction:
+            for number in range(10_000):
+                store._answers.put(transaction, number.to_bytes(16, "big"), b"x" * 60)
+        closing, opened = threading.Event(), threading.Event()
+
+        def look() -> None:
+            with store.reader():
+                opened.set()
+                assert closing.wait(60)
+
+        def put_products(writer: StoreWriter) -> None:
+            tries.append(1)
+            if len(tries) == 3:  # after the first with the answers gone
+                closing.set()
+            writer.put_products(KnownProduct(str(number), "h", "x" * 1000) for number in range(100))
+
+        tries: list[int] = []
+        looking = threading.Thread(target=look)
+        looking.start()
+        assert opened.wait(60)
+        store.follow(put_products)
+        looking.join()
+        assert find(store, "99") is not None

@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lakes import EVENTS, a_commit, all_settings, count, label_rows, product_rows, query_rows
+from lakes import EVENTS, MOMENT, a_commit, all_settings, count, label_rows, product_rows, query_rows
 
 from labelstream.schemas.errors import SettingsError, StaleBatch
 from labelstream.schemas.product import Product
 from labelstream.schemas.settings import Settings, StoreSettings
 from labelstream.streaming import follow as follow_module
+from labelstream.streaming.known_label import KnownLabel
 from labelstream.streaming.lake import Lake
 from labelstream.streaming.writer import LakeWriter
 
@@ -110,4 +111,21 @@ def test_a_full_store_names_its_setting(tmp_path: Path):
     big = Product(product_id="p", title="x", description="word " * 400_000)
     with pytest.raises(SettingsError, match="LABELSTREAM_STORE_MAX_BYTES"):
         writer.commit(a_commit(0, tables={"products": product_rows(big)}))
+    writer.close()
+
+
+def test_a_store_full_of_answers_stops_nobody(tmp_path: Path):
+    settings = all_settings(tmp_path, store=StoreSettings(path=tmp_path / "store", max_bytes=1 << 20))
+    writer = LakeWriter(settings)
+    answer = KnownLabel("0" * 32, (0.25, 0.75), False, MOMENT, 0.5, "v" * 400)
+    with writer._store._environment.begin(write=True) as transaction:  # as many as an older version would have kept
+        for number in range(1, 1200):
+            writer._store._answers.put(transaction, number.to_bytes(16, "big"), answer.encode())
+    products = [Product(product_id=f"p{number}", title="x", description="word " * 200) for number in range(300)]
+    writer.commit(a_commit(0, tables={"products": product_rows(*products)}))
+    writer.close()
+    writer = LakeWriter(settings)
+    with writer._store.reader() as reader:
+        assert reader.counts()["products"] == len(products)
+        assert reader.label(f"{1:032x}") is None
     writer.close()
