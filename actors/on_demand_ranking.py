@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +18,8 @@ from labelstream.schemas.settings import Settings
 
 _NO_RANKER = "model: no ranker has been promoted; run labelstream retrain, or ask for cross-encoder or labeller"
 _DESCRIBE_S = 2.0
+
+_log = logging.getLogger(__name__)
 
 
 class OnDemandRanking:
@@ -43,6 +46,7 @@ class OnDemandRanking:
         self._trouble: TransientError | TimeoutError | None = None
         self._asked_at = -float("inf")
         self._asking = asyncio.Lock()
+        self._warned_of = ""
 
     async def by_cross_encoder(self, query: str, texts: Sequence[str], deadline: float) -> Ranking:
         """Scores of the cross-encoder.
@@ -76,13 +80,23 @@ class OnDemandRanking:
             raise ModelUnavailable(f"the ranker does not answer: {str(self._trouble) or 'it takes too long'}")
         if champion is None:
             raise BadRecord(_NO_RANKER, field="model")
-        scores = None
-        if champion.needs_cross_encoder and self._cross_encoders.count:
-            scores = (await self.by_cross_encoder(query, texts, deadline)).scores
+        has_scores = champion.needs_cross_encoder and self._cross_encoders.count
+        scores = (await self.by_cross_encoder(query, texts, deadline)).scores if has_scores else None
         ranked = await self._rankers.call("rank", query, list(documents), scores, deadline=deadline)
+        if ranked.lacks_scores and self._cross_encoders.count:  # it is not the champion that was described
+            self._asked_at = -float("inf")
+            scores = (await self.by_cross_encoder(query, texts, deadline)).scores
+            ranked = await self._rankers.call("rank", query, list(documents), scores, deadline=deadline)
+        elif ranked.lacks_scores:
+            self._warn(ranked.version)
         for error in ranked.errors.values():
             raise error
         return Ranking("ranker", ranked.version, [float(score) for score in ranked.scores])
+
+    def _warn(self, version: str) -> None:
+        if self._warned_of != version:  # said once, not for every request
+            _log.warning("ranker %s was trained with scores of the cross-encoder, which is switched off", version)
+        self._warned_of = version
 
     async def champion(self) -> ModelEntry | None:
         """The ranker in use; None where there is none, or where it does not answer: others can rank meanwhile."""

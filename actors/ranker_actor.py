@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,8 +25,6 @@ from labelstream.schemas.settings import Settings
 from labelstream.training.features import FeatureTable, build_features
 from labelstream.training.registry import Registry
 
-logger = logging.getLogger(__name__)
-
 # More than one, so that a small request does not wait for a large one; Python computes for one at a time anyway.
 _THREADS = 4
 
@@ -41,11 +38,13 @@ class RankedDocuments:
             logistic of the trees' score: it keeps their order, and means nothing beyond the answer that it stands in.
         version: The ranker's.
         errors: By the document's position.
+        lacks_scores: The ranker looks at the cross-encoder's scores, and was given none.
     """
 
     scores: Floats
     version: str
     errors: Mapping[int, BadRecord]
+    lacks_scores: bool
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,6 @@ class ProductRanker:
             RankingContext.empty(),
             settings.endpoint.catalogue_interval_s,
         )
-        self._told = ""
 
     def __enter__(self) -> Self:
         for watch in (self._champion, self._context):
@@ -119,7 +117,8 @@ class ProductRanker:
         Args:
             query: As typed.
             documents: Ids (or alternative ids) of the catalogue, or products. Engagement goes by a product's id.
-            cross_encoder_scores: One for each document; without them the feature is missing.
+            cross_encoder_scores: One for each document; without them the feature is missing, and the answer says
+                whether that matters.
 
         Raises:
             BadRecord: There is no champion (``field`` is ``model``).
@@ -130,14 +129,15 @@ class ProductRanker:
             raise BadRecord(
                 "model: no ranker has been promoted; run labelstream retrain, or ask for cross-encoder", field="model"
             )
-        given = self._given(champion, cross_encoder_scores, len(documents))
+        given = _given(cross_encoder_scores, len(documents))
+        lacks_scores = champion.needs_cross_encoder and cross_encoder_scores is None
         found = _find(documents, context)
         errors = {number: error for number, error in enumerate(found) if isinstance(error, BadRecord)}
         products = [product for product in found if isinstance(product, Product)]
         known = np.array([number not in errors for number in range(len(found))], bool)
         scores = np.full(len(found), np.nan)
         scores[known] = expit(_score(champion, context, query, products, given[known]))
-        return RankedDocuments(scores, champion.entry.version, errors)
+        return RankedDocuments(scores, champion.entry.version, errors, lacks_scores)
 
     def describe(self) -> RankerDescription | None:
         """Who ranks now; None where nobody has been promoted."""
@@ -153,17 +153,14 @@ class ProductRanker:
             len(context.catalogue),
         )
 
-    def _given(self, champion: Champion, scores: Sequence[float] | None, documents: int) -> Floats:
-        """The cross-encoder's scores, NaN where there are none: so training has it for labels without one."""
-        if scores is None:
-            version = champion.entry.version
-            if champion.needs_cross_encoder and self._told != version:
-                self._told = version
-                logger.warning("ranker %s was trained with cross-encoder scores and is asked without", version)
-            return np.full(documents, np.nan)
-        if len(scores) != documents:
-            raise ValueError(f"{documents} documents and {len(scores)} cross-encoder scores: must be one for one")
-        return np.asarray(scores, float)
+
+def _given(scores: Sequence[float] | None, documents: int) -> Floats:
+    """The cross-encoder's scores, NaN where there are none: so training has it for labels without one."""
+    if scores is None:
+        return np.full(documents, np.nan)
+    if len(scores) != documents:
+        raise ValueError(f"{documents} documents and {len(scores)} cross-encoder scores: must be one for one")
+    return np.asarray(scores, float)
 
 
 def _find(documents: Sequence[str | Product], context: RankingContext) -> list[Product | BadRecord]:

@@ -16,6 +16,7 @@ from labelstream.actors.answers import Answers
 from labelstream.actors.endpoint.services import AskedPair, Labelled, Request
 from labelstream.actors.on_demand import OnDemand
 from labelstream.actors.on_demand_pool import ON_DEMAND_PRIORITY, Pool, PoolDescription
+from labelstream.actors.ranker_actor import RankedDocuments, RankerDescription
 from labelstream.schemas.errors import BadRecord, ModelUnavailable
 from labelstream.schemas.judgements import JudgeDescription, Judgements
 from labelstream.schemas.product import Product
@@ -60,6 +61,24 @@ class RankerWithoutChampion(CountingReplicas):
 
     async def call(self, method: str, *_: Any, **__: Any) -> Any:
         return None if method == "describe" else True
+
+
+class NewChampion(CountingReplicas):
+    """Has another champion than it said; the new one needs scores of the cross-encoder."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.is_known = False
+
+    async def call(self, method: str, *arguments: Any, **_: Any) -> Any:
+        if method == "describe":
+            version = "new" if self.is_known else "old"
+            return RankerDescription(version, MOMENT, (), self.is_known, None, 0)
+        self.calls.append((method, *arguments))
+        self.is_known = True
+        _, documents, scores = arguments
+        lacks = scores is None
+        return RankedDocuments(np.array([0.5] * len(documents) if lacks else scores), "new", {}, lacks)
 
 
 def judge(queries: list[str], products: list[str], priority: int) -> Judgements:
@@ -211,6 +230,27 @@ def test_a_ranker_that_does_not_answer_is_unavailable_and_others_rank_meanwhile(
         with pytest.raises(ModelUnavailable, match="ranker"):
             ask(ranker=ranker).rerank("p1", model="ranker")
         assert ask(ranker=ranker).rerank("p1").model == "cross-encoder"
+
+
+def test_a_champion_that_came_meanwhile_is_given_the_scores_that_it_needs(ask: Ask):
+    ranker = NewChampion()
+    asked = ask(ranker=ranker)
+    expected = [len("Title: blue lamp\n") / 1000, len("Title: red sofa\n") / 1000]
+    for rankings, scorings in ((2, 1), (3, 2)):  # the second request knows
+        ranking = asked.rerank("p2", SOFA, model="ranker")
+        assert (ranking.version, list(ranking.scores)) == ("new", pytest.approx(expected))
+        assert (len(ranker.calls), len(asked.encoders.calls)) == (rankings, scorings)
+
+
+def test_where_the_cross_encoder_is_switched_off_its_scores_are_missed_aloud_and_once(
+    ask: Ask, caplog: pytest.LogCaptureFixture
+):
+    asked = ask(ranker=NewChampion(), encoders=CountingReplicas(score, 0))
+    for _ in range(2):
+        assert asked.rerank("p2", SOFA, model="ranker").version == "new"
+    assert [record.getMessage() for record in caplog.records] == [
+        "ranker new was trained with scores of the cross-encoder, which is switched off"
+    ]
 
 
 def test_it_waits_for_every_kind_of_model_that_there_is(ask: Ask):

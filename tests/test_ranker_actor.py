@@ -182,13 +182,9 @@ def test_it_says_who_it_is(shop: Shop, ranker: ProductRanker):
     )
 
 
-def test_it_is_said_once_that_scores_of_the_cross_encoder_are_missing(shop: Shop, caplog: pytest.LogCaptureFixture):
-    with shop.ranker() as ranker:
-        for _ in range(2):
-            ranker.rank("red sofa", [InlineProduct(title="Red sofa")])
-    assert [record.getMessage() for record in caplog.records] == [
-        f"ranker {shop.first} was trained with cross-encoder scores and is asked without"
-    ]
+def test_the_answer_says_that_scores_of_the_cross_encoder_are_missing(ranker: ProductRanker):
+    sofa = [InlineProduct(title="Red sofa")]
+    assert [ranker.rank("red sofa", sofa, scores).lacks_scores for scores in (None, [0.5])] == [True, False]
 
 
 def test_a_ranker_that_has_never_seen_the_cross_encoder_does_not_need_it(shop: Shop, tmp_path: Path):
