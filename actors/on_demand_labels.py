@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -61,7 +62,6 @@ class OnDemandLabels:
         self, asked: Sequence[AskedPair], request: Request, *, cross_encoder: bool
     ) -> list[Labelled | BadRecord]:
         """See ``Services.label``."""
-        cross_encoder = (cross_encoder or self._keep is not None) and self._pool.cross_encoders.count > 0
         recent = self._answers.recent
         with self._store.reader() as reader:
             pairs = [resolve(pair, reader.product, self._description.judge.version) for pair in asked]
@@ -71,9 +71,13 @@ class OnDemandLabels:
         fresh, errors = await self._judge([distinct[key] for key in distinct if key not in known], request)
         labels = known | fresh
         if cross_encoder:
-            labels = await self._score(distinct, labels, request)
+            labels = await self._score(distinct, labels, request.deadline)
+        else:
+            labels = labels | await self._score_to_keep(distinct, labels, unkept & labels.keys(), request)
         rows = self._records([distinct[key] for key in labels], labels)
-        await self._hand_over([row | {"request_id": request.id} for key, row in rows.items() if key in unkept])
+        # What the lake has is never completed, so the score must be with it.
+        whole = {key for key, row in rows.items() if self._is_scored(row["cross_encoder_version"])}
+        await self._hand_over([rows[key] | {"request_id": request.id} for key in rows if key in unkept & whole])
         for key in fresh:
             rows[key]["request_id"] = request.id
         return [_answer(pair, rows, errors, known) for pair in pairs]
@@ -95,8 +99,7 @@ class OnDemandLabels:
             async with asyncio.timeout(_KEEP_S):
                 await self._keep(rows)
         except (TransientError, TimeoutError) as error:
-            why = str(error) or "it takes too long"
-            _log.warning("%d labels are kept only when somebody asks for them again: %s", len(rows), why)
+            _kept_later(len(rows), error)
 
     async def _judge(self, pairs: Sequence[Pair], request: Request) -> tuple[_Labels, dict[str, BadRecord]]:
         if not pairs:
@@ -114,15 +117,38 @@ class OnDemandLabels:
         self._answers.put(labels.values())  # before anything else can fail
         return labels, {pairs[row].key: error for row, error in judgements.errors.items()}
 
-    async def _score(self, pairs: Mapping[str, Pair], labels: _Labels, request: Request) -> _Labels:
+    async def _score_to_keep(
+        self, pairs: Mapping[str, Pair], labels: _Labels, keys: Iterable[str], request: Request
+    ) -> _Labels:
+        """Scores that nobody asked for, but the lake shall have: as far as that can be done without harm to the answer.
+
+        Whether there is a cross-encoder is found out soon, even one that is busy; what it does may then take half of
+        the time that is left.
+        """
+        wanted = {key: labels[key] for key in keys if not self._is_scored(labels[key].cross_encoder_version)}
+        if not wanted:
+            return {}
+        now = time.monotonic()
+        try:
+            await self._pool.cross_encoders.call("ping", deadline=min(now + _KEEP_S, request.deadline))
+            return await self._score(pairs, wanted, (now + request.deadline) / 2)
+        except (TransientError, TimeoutError) as error:
+            _kept_later(len(wanted), error)
+            return {}
+
+    def _is_scored(self, version: str | None) -> bool:
+        """Whether that is the version of the cross-encoder that there is, if there is one."""
+        return not self._pool.cross_encoders.count or version == self._description.cross_encoder_version
+
+    async def _score(self, pairs: Mapping[str, Pair], labels: _Labels, deadline: float) -> _Labels:
         """The labels with the cross-encoder's score, where they do not have it yet."""
         version = self._description.cross_encoder_version
-        missing = [key for key, label in labels.items() if label.cross_encoder_version != version]
+        missing = [key for key, label in labels.items() if not self._is_scored(label.cross_encoder_version)]
         if not missing:
             return labels
         queries, texts = [pairs[key].query for key in missing], [pairs[key].product.text for key in missing]
         arguments = queries, texts, ON_DEMAND_PRIORITY
-        scores = await self._pool.cross_encoders.call("score", *arguments, deadline=request.deadline)
+        scores = await self._pool.cross_encoders.call("score", *arguments, deadline=deadline)
         scored = {
             key: labels[key]._replace(cross_encoder_score=float(score), cross_encoder_version=version)
             for key, score in zip(missing, scores, strict=True)
@@ -144,6 +170,11 @@ class OnDemandLabels:
             row["cross_encoder_score"] = label.cross_encoder_score
             row["cross_encoder_version"] = label.cross_encoder_version
         return {row["label_key"]: row for row in rows}
+
+
+def _kept_later(labels: int, error: Exception) -> None:
+    why = str(error) or "it takes too long"
+    _log.warning("%d labels are kept only when somebody asks for them again: %s", labels, why)
 
 
 def _distinct(pairs: Sequence[Pair | BadRecord]) -> dict[str, Pair]:

@@ -38,7 +38,8 @@ class CountingReplicas:
 
     async def call(self, method: str, *arguments: Any, deadline: float) -> Any:
         assert deadline > time.monotonic()
-        self.calls.append((method, *arguments))
+        if arguments:
+            self.calls.append((method, *arguments))
         return self.answer(*arguments) if arguments else True
 
 
@@ -277,6 +278,27 @@ def test_a_label_that_cannot_be_kept_is_an_answer_all_the_same_and_is_kept_when_
     [answer] = map(labelled, asked.label(AskedPair("red sofa", "p1"), request_id="second"))
     assert (answer.cached, answer.record.request_id) == (True, None)
     assert [(row["label_key"], row["request_id"]) for row in asked.kept] == [(answer.record.label_key, "second")]
+
+
+@pytest.mark.parametrize("absent", [AbsentReplicas, SlowReplicas])
+def test_without_the_cross_encoder_labels_are_answered_and_kept_once_it_is_back(
+    ask: Ask, absent: type[CountingReplicas], caplog: pytest.LogCaptureFixture
+):
+    asked = ask(keeps=True, encoders=absent(score))
+    [answer] = map(labelled, asked.label(AskedPair("red sofa", "p1")))
+    assert (answer.cached, answer.record.cross_encoder_score, asked.kept) == (False, None, [])
+    assert "1 labels are kept only when somebody asks for them again" in caplog.text
+    back = ask(keeps=True)
+    assert labelled(back.label(AskedPair("red sofa", "p1"))[0]).cached
+    assert [row["cross_encoder_version"] for row in back.kept] == ["encoder"]
+
+
+def test_only_what_is_kept_is_scored_unasked(ask: Ask):
+    asked = ask(keeps=True)
+    own = AskedPair("red sofa", Product(product_id="mine", title="my own"))
+    assert labelled(asked.label(own)[0]).record.cross_encoder_score is None
+    asked.label(own, AskedPair("red sofa", "p2"))
+    assert [call[2] for call in asked.encoders.calls if call[0] == "score"] == [["Title: blue lamp\n"]]
 
 
 def test_a_label_that_the_lake_has_is_not_kept_again(ask: Ask):
