@@ -17,6 +17,7 @@ import pytest
 from collectors import Collector, attributes
 from models import tiny_cross_encoder, tiny_llama
 from processes import EndpointProcess
+from schemathesis_command import ask_what_is_described, needs_schemathesis
 from stream import wait_until
 
 from labelstream.actors.endpoint.tokens import add_token
@@ -204,6 +205,12 @@ def test_metrics_tell_of_requests_and_of_the_stream(catalogue: Served):
         "labelstream_lost_labels_total 0.0",
     ):
         assert name in text
+
+
+@needs_schemathesis
+def test_no_request_that_is_described_is_an_error_of_the_server(catalogue: Served, tmp_path: Path):
+    options = "--checks not_a_server_error --phases examples,fuzzing --max-examples 10"
+    ask_what_is_described(str(catalogue.client.base_url), catalogue.client.headers["Authorization"], options, tmp_path)
 
 
 def test_a_killed_labeller_comes_back_and_gives_no_wrong_answer(catalogue: Served):
