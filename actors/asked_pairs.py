@@ -9,7 +9,7 @@ from labelstream.actors.endpoint.services import AskedPair
 from labelstream.schemas.errors import BadRecord
 from labelstream.schemas.keys import JudgeVersion, label_key, normalise_query
 from labelstream.schemas.product import Product
-from labelstream.streaming.local_store import KnownProduct
+from labelstream.streaming.known_product import KnownProduct
 
 
 class Pair(NamedTuple):

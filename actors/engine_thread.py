@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 # Batches of this priority and above can wait: the stream's. Below it somebody waits for the answer.
 PATIENT = 0
 # How long after an urgent batch the next one is expected.
-URGENT_FOR_S = 1.0
+URGENT_FOR_S = 5.0
 
 
 class Engine(Protocol):
@@ -86,6 +86,8 @@ class EngineThread:
         levels: Number of log-probabilities of one answer.
         limit: Prompts inside the engine at most; the rest waits here, where urgent ones can overtake.
         patient_limit: The same for patient prompts while urgent ones come in; None for no difference.
+        patient_tokens: Tokens of patient prompts inside at most, but one prompt always: what is inside when the first
+            urgent one comes has to be worked through. None for any number.
         on_failure: Called in the thread after an engine has failed and every waiting future knows.
 
     Raises:
@@ -99,12 +101,15 @@ class EngineThread:
         levels: int,
         limit: int,
         patient_limit: int | None = None,
+        patient_tokens: int | None = None,
         on_failure: Callable[[Exception], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._levels, self._limit, self._on_failure = levels, limit, on_failure
         self._patient_limit = limit if patient_limit is None else patient_limit
-        self._clock, self._urgent_until, self._patient_inside = clock, -float("inf"), 0
+        self._patient_tokens = float("inf") if patient_tokens is None else patient_tokens
+        self._clock, self._urgent_until = clock, -float("inf")
+        self._patient_inside = self._tokens_inside = 0
         self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._waiting: list[_Batch[Any]] = []  # heap: most urgent batch first
@@ -189,12 +194,19 @@ class EngineThread:
                 return
             request = next(self._numbers)
             self._inside[request] = (batch, batch.fed)
-            self._patient_inside += batch.is_patient
+            self._count(batch, batch.fed, 1)
             engine.add(request, batch.prompts[batch.fed], batch.priority)
             batch.fed += 1
 
     def _is_crowded(self) -> bool:
+        if self._tokens_inside >= self._patient_tokens:
+            return True
         return self._patient_inside >= self._patient_limit and self._clock() < self._urgent_until
+
+    def _count(self, batch: _Batch[Any], row: int, change: int) -> None:
+        if batch.is_patient:
+            self._patient_inside += change
+            self._tokens_inside += change * len(batch.prompts[row])
 
     def _most_urgent(self) -> _Batch[Any] | None:
         while self._waiting:
@@ -207,7 +219,7 @@ class EngineThread:
     def _collect(self, finished: Iterable[tuple[int, Sequence[float]]]) -> None:
         for request, log_probabilities in finished:
             batch, row = self._inside.pop(request)
-            self._patient_inside -= batch.is_patient
+            self._count(batch, row, -1)
             batch.answers[row] = log_probabilities
             batch.answered += 1
             if batch.answered == len(batch.prompts):
@@ -221,7 +233,7 @@ class EngineThread:
             unanswered |= {batch.number: batch for batch in self._waiting}
             self._waiting.clear()
             self._inside.clear()
-            self._patient_inside = 0
+            self._patient_inside = self._tokens_inside = 0
         for batch in unanswered.values():
             assert self._closed is not None
             batch.fail(self._closed)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import ray
 
 from labelstream.actors.remote import RemoteJudge, RemoteScorer, RemoteWriter, ReplicaPool, actor_options
+from labelstream.actors.threads import yield_to_models
 from labelstream.schemas.judgements import JudgeDescription
 from labelstream.schemas.settings import Settings
 from labelstream.streaming.flight import Services
@@ -42,6 +43,7 @@ class IngestActor:
         description: JudgeDescription,
         cross_encoder_version: str,
     ) -> None:
+        yield_to_models()
         self._settings = settings
         self._replica = replica
         self._description = description

@@ -17,10 +17,14 @@ from labelstream.schemas.model_card import read_card
 from labelstream.schemas.model_folder import fingerprint, model_folder
 from labelstream.schemas.prompt_encoder import EncodedPrompt
 from labelstream.schemas.scale import Floats, LabelScale, label_distribution
-from labelstream.schemas.settings import Settings
+from labelstream.schemas.settings import LabellerSettings, Settings
 
 # Enough prompts inside the engine that a step is always full, few enough that an urgent one is soon inside.
 _FILLS = 2
+
+
+# A GPU works on so many prompts of usual length in the time that one takes; a processor on hardly more than one.
+_PATIENT_ON_GPU, _PATIENT_ON_CPU = 16, 2
 
 
 class LabelEngine:
@@ -57,7 +61,8 @@ class LabelEngine:
             kind.load,
             levels=len(settings.scale.levels),
             limit=_FILLS * settings.labeller.max_sequences,
-            patient_limit=settings.labeller.patient_sequences,
+            patient_limit=_patient_sequences(settings.labeller),
+            patient_tokens=_FILLS * settings.labeller.max_batched_tokens,
             on_failure=on_failure,
         )
 
@@ -132,6 +137,10 @@ class EncodedPairs:
         probabilities[self._order[usable]] = label_distribution(log_probabilities[usable], self._temperature)
         errors = self._errors | {int(i): _not_a_number() for i in self._order[~usable]}
         return Judgements(probabilities, shortened, errors)
+
+
+def _patient_sequences(settings: LabellerSettings) -> int:
+    return settings.patient_sequences or (_PATIENT_ON_GPU if settings.gpus else _PATIENT_ON_CPU)
 
 
 def _not_a_number() -> BadRecord:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from labelstream.actors.remote import actor_options
+from labelstream.actors.threads import yield_to_models
 from labelstream.schemas.settings import Settings
 from labelstream.streaming.commit import Commit, Receipt
 from labelstream.streaming.writer import LakeWriter
@@ -28,6 +29,7 @@ class Writer:
     """Holds the one connection that writes. One call at a time: Ray queues the others."""
 
     def __init__(self, settings: Settings) -> None:
+        yield_to_models()
         self._settings = settings
         self._opened: LakeWriter | None = None
 

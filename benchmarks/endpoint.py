@@ -22,6 +22,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -69,11 +70,11 @@ def saturated(settings: Settings, options: argparse.Namespace, folder: Path) -> 
     with streaming(settings, options.backlog), Endpoint(settings, folder, "--with-stream") as endpoint:
         load = Load(options.locust, endpoint.url, folder)
         endpoint.wait_for(lambda: labels(settings) > 0)
-        rate_alone = rate(settings, options.seconds, lambda: time.sleep(options.seconds))
+        rate_alone = rate(settings, lambda: time.sleep(options.seconds))
         rows = []
         for callers in BESIDE_STREAM:
             times: list[float] = []
-            beside = rate(settings, options.seconds, lambda c=callers, t=times: t.extend(
+            beside = rate(settings, lambda c=callers, t=times: t.extend(
                 load(pairs=1, callers=c, seconds=options.seconds, rate=options.rate).seconds(200)))  # fmt: skip
             rows.append({"callers": callers, "times": times, "stream_share": beside / rate_alone})
         assert labels(settings) < options.backlog, "the backlog was too small; give a larger --backlog"
@@ -83,8 +84,8 @@ def saturated(settings: Settings, options: argparse.Namespace, folder: Path) -> 
         for row in rows:
             idle = load(pairs=1, callers=row["callers"], seconds=options.seconds, rate=options.rate).seconds(200)
             times = row.pop("times")
-            row |= {"requests": len(times)} | {f"{name}_ms": 1000 * quantile(times, q) for name, q in QUANTILES}
-            row |= {"idle_p95_ms": 1000 * quantile(idle, 0.95)}
+            row.update({f"{name}_ms": 1000 * quantile(times, q) for name, q in QUANTILES}, requests=len(times))
+            row["idle_p95_ms"] = 1000 * quantile(idle, 0.95)
             row["ratio"] = row["p95_ms"] / row["idle_p95_ms"]
     columns = ("callers", "requests", "p50_ms", "p95_ms", "idle_p95_ms", "ratio", "stream_share")
     show("beside a full stream", columns, [tuple(row[column] for column in columns) for row in rows])
@@ -115,11 +116,19 @@ def labels(settings: Settings) -> int:
         return 0
 
 
-def rate(settings: Settings, seconds: float, meanwhile: Callable[[], Any]) -> float:
-    """Labels a second that the stream commits while something else goes on."""
-    first, start = labels(settings), time.perf_counter()
+def rate(settings: Settings, meanwhile: Callable[[], Any]) -> float:
+    """Labels a second while something else goes on, from one batch to another.
+
+    A batch brings a thousand at once, so what the lake holds at two moments in between would be far off.
+    """
+    began = datetime.now(UTC)
     meanwhile()
-    return (labels(settings) - first) / max(time.perf_counter() - start, seconds)
+    with Lake(settings.lake, read_only=True) as lake:
+        batches = lake.query(
+            "SELECT epoch(judged_at), count(*) FROM labels WHERE judged_at > ? GROUP BY ALL ORDER BY ALL", [began]
+        )
+    assert len(batches) > 1, "fewer than two batches: give more --seconds"
+    return float(sum(count for _, count in batches[1:]) / (batches[-1][0] - batches[0][0]))
 
 
 def overload(settings: Settings, options: argparse.Namespace, folder: Path) -> dict[str, Any]:

@@ -173,11 +173,11 @@ class LabellerSettings(Section):
     )
     max_sequences: int = Field(default=256, ge=1, description="Prompts that vLLM works on at once.")
     max_batched_tokens: int = Field(default=2048, ge=256, description="Tokens of one vLLM step.")
-    patient_sequences: int = Field(
-        default=16,
+    patient_sequences: int | None = Field(
+        default=None,
         ge=1,
         description="Prompts of the stream that vLLM works on at once while HTTP requests come in; fewer: quicker "
-        "answers, a slower stream.",
+        "answers, a slower stream. Left out: 16 on a GPU, 2 on the CPU.",
     )
     block_size: int = Field(default=32, ge=8, description="Tokens of one KV cache block.")
     cache_gigabytes: float = Field(default=0.5, gt=0, description="KV cache on the CPU.")

@@ -13,7 +13,7 @@ from labelstream.schemas.keys import JudgeVersion, label_key, normalise_query
 from labelstream.schemas.messages import Engagement, Pair, UbiEvent, UbiQuery, parse_product, parse_search_event
 from labelstream.schemas.product import Product
 from labelstream.schemas.settings import Settings
-from labelstream.streaming.local_store import KnownProduct
+from labelstream.streaming.known_product import KnownProduct
 from labelstream.streaming.records import Known, Pending, Record, dead_letter_row, header_rows
 
 EMPTY_QUERY = "(empty query)"

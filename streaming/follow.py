@@ -11,8 +11,9 @@ from labelstream.schemas.product import Product
 from labelstream.schemas.tables import LABELS, PRODUCTS, QUERIES
 from labelstream.streaming.commit import Commit
 from labelstream.streaming.known_label import KnownLabel
+from labelstream.streaming.known_product import KnownProduct
 from labelstream.streaming.lake import Lake
-from labelstream.streaming.local_store import KnownProduct, LocalStore, StoreWriter
+from labelstream.streaming.local_store import LocalStore, StoreWriter
 
 logger = logging.getLogger(__name__)
 

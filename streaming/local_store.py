@@ -7,19 +7,18 @@ remembers the snapshot that it has followed the lake to, and can be deleted at a
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Self, TypeVar
+from typing import Self, TypeVar
 
 import lmdb
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from labelstream.schemas.errors import LakeUnavailable, SettingsError, StoreFull
-from labelstream.schemas.product import Product, product_text
 from labelstream.streaming.answer_generations import AnswerGenerations, pages
 from labelstream.streaming.known_label import KnownLabel
+from labelstream.streaming.known_product import KnownProduct
 
 _SNAPSHOT = b"snapshot"
 _LAKE = b"lake"
@@ -30,27 +29,6 @@ _READERS_S = 10.0
 _FULL = "the local store is full; raise LABELSTREAM_STORE_MAX_BYTES"
 
 _Result = TypeVar("_Result")
-
-
-class KnownProduct(NamedTuple):
-    """What the stream needs of a product.
-
-    Attributes:
-        product_id: Its own id.
-        hash: Content hash of ``text``.
-        text: What the models see.
-        alternative_ids: Other ids that events may use.
-    """
-
-    product_id: str
-    hash: str
-    text: str
-    alternative_ids: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, product: Product) -> KnownProduct:
-        """The known part of a catalogue message."""
-        return cls(product.product_id, product.hash, product_text(product), tuple(product.alternative_ids))
 
 
 class LocalStore:
@@ -187,7 +165,7 @@ class StoreReader:
     def product_by_id(self, product_id: str) -> KnownProduct | None:
         """A product by its own id."""
         found = self._get(self._store._products, product_id)
-        return None if found is None else _decode(found)
+        return None if found is None else KnownProduct.decode(found)
 
     def owner_of(self, alternative_id: str) -> str | None:
         """The id of the product that has this alternative id."""
@@ -241,7 +219,7 @@ class StoreWriter(StoreReader):
         """Add or replace products; alternative ids that a product no longer has are forgotten."""
         for product in products:
             self._forget_aliases(product.product_id)
-            self._transaction.put(_key(product.product_id), _encode(product), db=self._store._products)
+            self._transaction.put(_key(product.product_id), product.encode(), db=self._store._products)
             for alias in product.alternative_ids:
                 self._transaction.put(_key(alias), product.product_id.encode(), db=self._store._aliases)
 
@@ -290,7 +268,7 @@ class StoreWriter(StoreReader):
 
     def _forget_aliases(self, product_id: str) -> None:
         old = self._get(self._store._products, product_id)
-        for alias in () if old is None else _decode(old).alternative_ids:
+        for alias in () if old is None else KnownProduct.decode(old).alternative_ids:
             if self._get(self._store._aliases, alias) == product_id.encode():
                 self._transaction.delete(_key(alias), db=self._store._aliases)
 
@@ -298,12 +276,3 @@ class StoreWriter(StoreReader):
 def _key(identifier: str) -> bytes:
     """LMDB keys are short; identifiers from outside need not be."""
     return hashlib.blake2b(identifier.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
-def _encode(product: KnownProduct) -> bytes:
-    return json.dumps(product).encode()
-
-
-def _decode(value: bytes) -> KnownProduct:
-    product_id, content_hash, text, aliases = json.loads(value)
-    return KnownProduct(product_id, content_hash, text, tuple(aliases))

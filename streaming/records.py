@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from labelstream.schemas.errors import LabelstreamError
 from labelstream.streaming.commit import OffsetRange
-from labelstream.streaming.local_store import KnownProduct, LocalStore, StoreReader
+from labelstream.streaming.known_product import KnownProduct
+from labelstream.streaming.local_store import LocalStore, StoreReader
 
 
 class Record(NamedTuple):

@@ -12,7 +12,7 @@ from labelstream.schemas.tables import ENGAGEMENT
 from labelstream.streaming.classify import Observation
 from labelstream.streaming.commit import rows
 from labelstream.streaming.engagement import engagement_rows
-from labelstream.streaming.local_store import KnownProduct
+from labelstream.streaming.known_product import KnownProduct
 
 COLUMNS = {"impression": "impressions", "click": "clicks", "add_to_cart": "add_to_carts", "purchase": "purchases"}
 

@@ -74,6 +74,24 @@ def test_few_patient_prompts_are_inside_while_urgent_ones_come_in():
     assert (during, engine.fullest) == (3 + 2, 8)
 
 
+def test_the_tokens_of_patient_prompts_inside_are_few_enough_to_be_worked_through_soon():
+    engine = EchoEngine()
+    thread = EngineThread(lambda: engine, levels=2, limit=100, patient_tokens=6)
+    thread.submit([[0, row] for row in range(20)], same).result(TIMEOUT)
+    patient, engine.fullest = engine.fullest, 0
+    thread.submit([[1, row] for row in range(20)], same, priority=-1).result(TIMEOUT)
+    thread.close()
+    assert (patient, engine.fullest) == (3, 20)
+
+
+def test_a_patient_prompt_of_more_tokens_than_may_be_inside_goes_in_alone():
+    engine = EchoEngine()
+    with_room_for_one = EngineThread(lambda: engine, levels=2, limit=100, patient_tokens=1)
+    with_room_for_one.submit([[0, row] for row in range(5)], same).result(TIMEOUT)
+    with_room_for_one.close()
+    assert engine.fullest == 1
+
+
 def test_batches_of_one_priority_go_in_the_order_they_came():
     engine = GatedEngine()
     with running(engine, limit=1) as thread:

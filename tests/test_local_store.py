@@ -15,7 +15,8 @@ import pytest
 
 from labelstream.schemas.errors import SettingsError, StoreFull
 from labelstream.streaming.known_label import KnownLabel
-from labelstream.streaming.local_store import KnownProduct, LocalStore, StoreWriter
+from labelstream.streaming.known_product import KnownProduct
+from labelstream.streaming.local_store import LocalStore, StoreWriter
 
 SIZE = 64 << 20
 

@@ -22,7 +22,8 @@ from labelstream.schemas.judgements import JudgeDescription, Judgements
 from labelstream.schemas.product import Product
 from labelstream.schemas.settings import Settings
 from labelstream.streaming.known_label import KnownLabel
-from labelstream.streaming.local_store import KnownProduct, LocalStore
+from labelstream.streaming.known_product import KnownProduct
+from labelstream.streaming.local_store import LocalStore
 
 DESCRIPTION = PoolDescription(JudgeDescription("model", "prompt", "scale", 1.0), "encoder")
 SOFA = Product(product_id="p1", title="red sofa", alternative_ids=["ean1"])
