@@ -93,7 +93,10 @@ class LocalStore:
             LakeUnavailable: The disk is full or broken.
         """
         with self._our_errors():
-            self._make_room()
+            with self.reader() as reader:
+                is_crowded = reader.is_crowded
+            if is_crowded:  # and not yet full to the last page: then there may be none to note what is free
+                self._forget_answers()
             with self._environment.begin(write=True) as transaction:
                 yield StoreWriter(self, transaction)
 
@@ -119,13 +122,6 @@ class LocalStore:
             with attempt, self.writer() as writer:
                 return change(writer)
         raise AssertionError("unreachable: the last attempt raises")
-
-    def _make_room(self) -> None:
-        """While there is enough of it: a store that is full to the last page has none to note what is free."""
-        with self.reader() as reader:
-            is_crowded = reader.is_crowded
-        if is_crowded:
-            self._forget_answers()
 
     def _forget_answers(self) -> bool:
         """Whether there were any."""

@@ -226,7 +226,7 @@ def test_answers_leave_what_room_there_is_to_the_lake(tmp_path: Path):
             return reader.is_crowded
 
     numbers = count()
-    with LocalStore(tmp_path, 4 << 20) as store:
+    with LocalStore(tmp_path, 16 << 20) as store:
         with store.writer() as writer:
             writer.put_answers(answers(range(10)))
         while not is_crowded():
