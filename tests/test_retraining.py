@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from judged import demo_judged, write_chorus
 from lakes import MOMENT, a_commit, lake_settings, product_rows
+from registries import origin
 from typer.testing import CliRunner
 
 from labelstream.cli import app
@@ -26,6 +27,7 @@ from labelstream.schemas.settings import Settings
 from labelstream.schemas.tables import ENGAGEMENT, LABELS, PRODUCTS
 from labelstream.streaming.commit import rows
 from labelstream.streaming.lake import Lake
+from labelstream.training.features import FeatureTable
 from labelstream.training.gate import CONTENT, METRICS
 from labelstream.training.human_content import HumanJudgements
 from labelstream.training.judgments import JudgedPairs
@@ -155,6 +157,58 @@ def test_a_worse_challenger_is_kept_but_not_promoted(lake: Lake, tmp_path: Path)
     assert now is not None
     assert now.version == champion.version
     assert done.version in Registry(tmp_path).names("ranker")
+
+
+def knows(*names: str) -> Any:
+    """Trains a ranker of these features, as if the others came with a later version; a strange name is added."""
+
+    def train(features: FeatureTable, labels: Any, queries: Any) -> Ranker:
+        known = [name for name in names if name in features.names]
+        ranker = fit_ranker(features.only(known), labels, queries, HOW)
+        return Ranker(ranker.booster, ranker.card.model_copy(update={"features": names}))
+
+    return train
+
+
+def test_a_champion_of_fewer_features_is_compared(lake: Lake, tmp_path: Path):
+    """As after an upgrade that adds features: each is asked about those that it knows."""
+    first = run(lake, tmp_path, train=knows("bm25_title", "price"))
+    assert first.promoted, first.verdict.summary
+    for people in (None, humans()):
+        done = run(lake, tmp_path, dry_run=True, humans=people)
+        assert done.champion == first.champion
+        assert done.metrics["champion"][CONTENT] > 0
+        assert f"{CONTENT} is no worse" in {check.name for check in done.verdict.checks}
+
+
+@pytest.mark.parametrize("damaged", ["model.json", "manifest.json", ""])
+def test_a_champion_that_cannot_be_measured_stays_until_a_person_decides(
+    lake: Lake, tmp_path: Path, caplog: pytest.LogCaptureFixture, damaged: str
+):
+    """A ranker that was damaged, or that wants a feature which an upgrade has taken away."""
+    names = ("bm25_title", "price") if damaged else ("bm25_title", "moon_phase")
+    train, registry = knows(*names), Registry(tmp_path)
+    with registry.stage("ranker") as folder:
+        champion = train(read_task(lake, SCALE, EngagementSettings(), window_days=7).features, *_easy_labels(lake))
+        champion.save(folder)
+        version = registry.add("ranker", folder, origin=origin(), metrics={})
+    entry = registry.promote("ranker", version, expected=None, reason="test")
+    if damaged:
+        (entry.folder / damaged).write_text("{}")
+    done = run(lake, tmp_path)
+    assert not done.promoted
+    assert done.champion == entry
+    [refusal] = [check for check in done.verdict.checks if not check.passed]
+    assert refusal.name == "the champion can be measured"
+    assert "models promote" in refusal.detail
+    assert version in caplog.text
+    assert done.version in registry.names("ranker"), "kept, so that it can be promoted by hand"
+    assert registry.promote("ranker", str(done.version), expected=version, reason="by hand").version == done.version
+
+
+def _easy_labels(lake: Lake) -> tuple[Any, Any]:
+    task = read_task(lake, SCALE, EngagementSettings(), window_days=7)
+    return task.content, task.queries
 
 
 def test_labels_that_have_drifted_are_refused(lake: Lake, tmp_path: Path):

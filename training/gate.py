@@ -34,6 +34,7 @@ class Evidence:
         labelled_pairs: How many the challenger was trained on.
         labels: Labels of each level that it was trained on; shape (levels,).
         calibration: Labels of each level in the calibration set; None where the labeller has none.
+        unusable: Why the champion that there is could not be measured; empty where it could, or where there is none.
     """
 
     challenger: Mapping[str, Floats]
@@ -41,6 +42,7 @@ class Evidence:
     labelled_pairs: int
     labels: Floats
     calibration: Floats | None
+    unusable: str = ""
 
 
 class Check(NamedTuple):
@@ -105,6 +107,8 @@ def _checks(evidence: Evidence, settings: GateSettings) -> Iterator[Check]:
     for metric in METRICS:
         # Also where there is a champion: many steps down, each within the margin, are a long way down.
         yield _good_enough(metric, evidence.challenger[metric], _minimum(settings, metric))
+    if evidence.unusable:
+        yield _can_be_compared(evidence.unusable)
     if evidence.champion is not None:
         for metric in METRICS:
             yield _no_worse(metric, evidence.challenger[metric], evidence.champion[metric], settings)
@@ -132,6 +136,12 @@ def _good_enough(metric: str, values: Floats, minimum: float) -> Check:
         return Check(name, False, None, minimum, "no query defines it")
     mean = float(known.mean())
     return Check(name, mean >= minimum, mean, minimum, f"mean {mean:.4f}, at least {minimum:g}")
+
+
+def _can_be_compared(why_not: str) -> Check:
+    """Without a comparison nobody can say "no worse", so a person has to decide."""
+    remedy = "`labelstream models rollback`, or `models promote` with this challenger's version, decides without it"
+    return Check("the champion can be measured", False, 0.0, 1.0, f"{why_not}. {remedy}")
 
 
 def _no_worse(metric: str, challenger: Floats, champion: Floats, settings: GateSettings) -> Check:

@@ -56,5 +56,5 @@ class HumanJudgements:
 
     def measure(self, ranker: Ranker, features: FeatureTable) -> Floats:
         """NDCG@10 by human rating with linear gain; shape (queries,), NaN where no product of a query is relevant."""
-        scores = ranker.score(features).astype(float)
+        scores = ranker.score(features.only(ranker.card.features)).astype(float)
         return ndcg(rank(self.judged.queries, self.judged.product_ids, scores), self.judged.ratings)

@@ -178,7 +178,11 @@ class Ranker:
         if hashlib.sha256(trees).hexdigest() != card.model_sha256:
             raise ModelUnusable(f"{folder / MODEL}: not the trees that {CARD} tells of; train it again")
         booster = xgboost.Booster({"nthread": card.settings.threads})
-        booster.load_model(bytearray(trees))
+        try:
+            booster.load_model(bytearray(trees))
+        except xgboost.core.XGBoostError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise ModelUnusable(f"{folder / MODEL}: not for this XGBoost ({reason}); train it again") from error
         return cls(booster, card)
 
 

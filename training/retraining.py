@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from importlib.metadata import version as package_version
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from labelstream.schemas.errors import SettingsError
+from labelstream.schemas.errors import ModelUnusable, SettingsError
 from labelstream.schemas.scale import Floats
 from labelstream.schemas.settings import Settings
 from labelstream.streaming.lake import Lake
@@ -26,7 +27,10 @@ KIND: Kind = "ranker"
 
 _SECTIONS = ("retrain", "gate", "engagement", "ranker")
 
+logger = logging.getLogger(__name__)
+
 Train = Callable[[FeatureTable, Floats, Sequence[str]], Ranker]
+Measure = Callable[[Ranker], dict[str, Floats]]
 
 
 class Retrained(NamedTuple):
@@ -60,7 +64,8 @@ def retrain(
     """Train a challenger, measure it beside the champion on the same held-out queries, and promote it if it passes.
 
     It may run twice at once, be killed at any moment, and be repeated: the same snapshot and settings give the same
-    version, and whoever was overtaken by another promotion is refused by the registry.
+    version, and whoever was overtaken by another promotion is refused by the registry. Where the champion cannot be
+    measured the gate refuses, and the challenger is kept for a person to decide.
 
     Args:
         lake: Open, read-only or not.
@@ -86,9 +91,9 @@ def retrain(
     measure = _measure_of(lake, task, held_out, humans, cutoff=settings.gate.engagement_cutoff)
     champion = registry.champion(KIND)
     found = measure(challenger)
-    before = None if champion is None else measure(Ranker.load(champion.folder))
+    before, known_mix, unusable = _known_of(registry, champion, measure)
     mix = np.bincount(task.levels[training], minlength=len(scale.levels)).astype(float)
-    verdict = judge(Evidence(found, before, len(training), mix, _known_mix(registry, champion)), settings.gate)
+    verdict = judge(Evidence(found, before, len(training), mix, known_mix, unusable), settings.gate)
     metrics = {"challenger": _means(found), "champion": before and _means(before), "labels": mix.tolist()}
     metrics["content_judged_by"] = "labeller" if humans is None else "people"
     if dry_run:
@@ -123,13 +128,14 @@ def _trainer(settings: Settings) -> Train:
 
 def _measure_of(
     lake: Lake, task: RankingTask, held_out: Integers, humans: HumanJudgements | None, *, cutoff: int
-) -> Callable[[Ranker], dict[str, Floats]]:
-    """How the gate measures a ranker; challenger and champion see the same features of the same pairs."""
+) -> Measure:
+    """How the gate measures a ranker; challenger and champion see the same pairs, each the features that it knows."""
     seen = task.features.select(held_out)
     judged = None if humans is None else humans.features(lake, task)
 
     def measure(ranker: Ranker) -> dict[str, Floats]:
-        found = task.measure(held_out, ranker.score(seen).astype(float), cutoff=cutoff)
+        scores = ranker.score(seen.only(ranker.card.features)).astype(float)
+        found = task.measure(held_out, scores, cutoff=cutoff)
         if humans is not None and judged is not None:
             found[CONTENT] = humans.measure(ranker, judged)
         return found
@@ -137,12 +143,25 @@ def _measure_of(
     return measure
 
 
-def _known_mix(registry: Registry, champion: Entry | None) -> Floats | None:
-    """The labels that the champion was trained on: against these a drift of the labeller shows."""
+class _Known(NamedTuple):
+    """What is known of the champion: its measures, the labels that it was trained on, and else why it has none."""
+
+    measures: dict[str, Floats] | None = None
+    mix: Floats | None = None
+    unusable: str = ""
+
+
+def _known_of(registry: Registry, champion: Entry | None, measure: Measure) -> _Known:
     if champion is None:
-        return None
-    mix = registry.manifest(KIND, champion.version).metrics.get("labels")
-    return np.array(mix, dtype=float) if isinstance(mix, list) else None
+        return _Known()
+    try:
+        # Against the labels that the champion was trained on a drift of the labeller shows.
+        mix = registry.manifest(KIND, champion.version).metrics.get("labels")
+        labels = np.array(mix, dtype=float) if isinstance(mix, list) else None
+        return _Known(measure(Ranker.load(champion.folder)), labels)
+    except (ModelUnusable, SettingsError) as error:  # damaged, or it wants features that we do not have
+        logger.warning("the champion %s cannot be measured: %s", champion.version, error)
+        return _Known(unusable=f"{champion.version}: {error}")
 
 
 def _means(values: dict[str, Floats]) -> dict[str, float | None]:
