@@ -394,3 +394,17 @@ def test_a_ranker_is_measured_by_command(lake: Lake, tmp_path: Path, monkeypatch
     assert 0 < metrics["ranking"]["ndcg_linear@10"]["value"] <= 1
     neither = CliRunner().invoke(app, command)
     assert isinstance(neither.exception, SettingsError)
+
+
+def test_a_ranker_without_a_group_of_features_is_measured(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LABELSTREAM_LAKE_CATALOG", lake._settings.catalog)
+    monkeypatch.setenv("LABELSTREAM_LAKE_DATA_PATH", lake._settings.data_path)
+    monkeypatch.setenv("LABELSTREAM_RANKER_ROUNDS", "20")
+    ranker, without = tmp_path / "ranker", ["--without", "lexical", "--without", "cross_encoder"]
+    trained = CliRunner().invoke(app, ["train", "ranker", "--out", str(ranker), *without])
+    assert trained.exit_code == 0, trained.output
+    judgments, catalogue = write_chorus(tmp_path, demo_judged(queries=4, per_query=6, seed=5))
+    command = ["evaluate", "--judgments", str(judgments), "--catalogue", str(catalogue), "--ranker", str(ranker)]
+    done = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["data"]["queries"] == 4

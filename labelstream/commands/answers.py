@@ -86,7 +86,7 @@ def ask_ranker(judged: JudgedPairs, products: Sequence[Product], settings: Setti
     features = build_features(
         judged.queries, judged.products, LexicalIndex(products), cross_encoder_scores=scores, history=history
     )
-    return Answers(None, ranker.score(features).astype(float))
+    return Answers(None, ranker.score(features.only(wanted)).astype(float))
 
 
 def _history(judged: JudgedPairs, settings: Settings) -> EngagementHistory:
