@@ -9,6 +9,8 @@ the queries put aside: NDCG@10 (linear gain) and quadratic-weighted kappa, with 
 the packaged bi-encoder, which is not trained at all. The intervals overlap where differences are small: few queries
 can tell only large ones.
 
+All sizes learn from the same pairs of one teacher, ``teacher-pairs.parquet`` in ``--out``.
+
 Latency is that of ``PairScorer`` on real pairs, one by one and 32 at once, the models in turn, the median of the
 rounds. Models that were trained already (``--out``) are not trained again.
 """
@@ -83,6 +85,7 @@ def train(layers: int, files: Files, data: Path, options: Any) -> Path:
             "train", "cross-encoder", "--judgments", files.training, "--raters", data / "raters.csv",
             "--catalogue", files.catalogue, "--layout", "products", "--layers", layers,
             "--weak-pairs", options.weak_pairs, "--epochs", options.epochs, "--seed", options.seed, "--out", out,
+            *(("--teacher-pairs", options.out / "teacher-pairs.parquet") if options.weak_pairs else ()),
         )  # fmt: skip
     return out
 

@@ -363,6 +363,20 @@ class TestWeakPairs:
         assert len(first) == 3 * len(seen) + 5
         np.testing.assert_array_equal(first.targets[-5:], distributions)
 
+    def test_no_held_out_query_is_among_them_in_any_spelling(
+        self, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        _, tuned_on = self.spy(monkeypatch)
+        hidden = f"  {held_out().queries[0].swapcase()} "
+
+        def weaken(judged: JudgedPairs) -> WeakPairs:
+            return WeakPairs(("a lamp", hidden), judged.products[:2], np.array([[0.6, 0.3, 0.1], [0.1, 0.1, 0.8]]))
+
+        with pytest.raises(Stopped):
+            train(tmp_path / "new", base, weaken=weaken, settings={"repeat_judged": 1})
+        assert len(tuned_on[0]) == len(JUDGED) - len(held_out()) + 1
+        np.testing.assert_array_equal(tuned_on[0].targets[-1], [0.6, 0.3, 0.1])
+
     def test_they_count_in_the_card(self, base: Path, tmp_path: Path):
         training = train(tmp_path / "new", base, weaken=as_judged, settings={"epochs": 0.5}).card.training
         assert training["pairs"] == (SETTINGS.repeat_judged + 1) * training["judged_pairs"]

@@ -188,6 +188,34 @@ def test_a_teacher_adds_pairs_of_a_log_and_of_the_catalogue(shop: Shop, tmp_path
     assert_is_a_table(trained.stdout)
 
 
+def test_a_teacher_s_pairs_are_kept_for_the_next_size(shop: Shop, tmp_path: Path):
+    judgments, catalogue = write_chorus(tmp_path, TRAINING)
+    kept = set(TRAINING.product_ids) | {product.product_id for product in CATALOGUE[:30]}
+    lines = [line for line in catalogue.read_text().splitlines(keepends=True) if json.loads(line)["id"] in kept]
+    catalogue.write_text("".join(lines))
+    pairs = tmp_path / "pairs.parquet"
+    command = ["train", "cross-encoder", "--judgments", judgments, "--catalogue", catalogue, "--base", shop.encoder,
+               *QUICK, "--epochs", "0.5", "--weak-pairs", "40", "--teacher-pairs", pairs]  # fmt: skip
+    first = done(*command, "--layers", "1", "--out", tmp_path / "one")
+    assert f"reading {len(lines)} products" in first.stderr
+    before = pairs.read_bytes()
+    second = done(*command, "--layers", "2", "--out", tmp_path / "two")
+    assert "products, for a teacher" not in second.stderr
+    assert f"reading the teacher's pairs from {pairs}" in second.stderr.replace("\n", "")
+    cards = [read_card(tmp_path / name).training["pairs"] for name in ("one", "two")]
+    assert cards[0] == cards[1]
+    with pytest.raises(SettingsError, match=r"pairs\.parquet: .* other judgements, seed than"):
+        done(*command, "--seed", "2", "--out", tmp_path / "three")
+    with catalogue.open("a") as file:
+        file.write(lines[0])
+    with pytest.raises(SettingsError, match="other catalogue than"):
+        done(*command, "--out", tmp_path / "three")
+    with pytest.raises(SettingsError, match="--teacher-pairs: there are none to keep"):
+        done(*command, "--weak-pairs", "0", "--out", tmp_path / "three")
+    assert pairs.read_bytes() == before
+    assert not (tmp_path / "three").exists()
+
+
 class TestRefusals:
     """Found before anything is loaded for long, and nothing is left under --out."""
 

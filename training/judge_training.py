@@ -6,19 +6,16 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from scipy.special import log_softmax
 
 from labelstream.schemas.errors import SettingsError
+from labelstream.schemas.keys import normalise_query
 from labelstream.schemas.model_card import ModelCard, make_readable, write_card
-from labelstream.schemas.product import Product
 from labelstream.schemas.scale import LabelScale, label_distribution
 from labelstream.training.calibration import fit_temperature
 from labelstream.training.durable_files import sync, sync_tree
@@ -28,6 +25,7 @@ from labelstream.training.fine_tuning import FineTuneSettings, fine_tune, label_
 from labelstream.training.judge_models import TrainableJudge, load_judge, save_judge
 from labelstream.training.judgments import JudgedPairs
 from labelstream.training.splits import query_holdouts
+from labelstream.training.teacher_pairs import kept_pairs
 from labelstream.training.unfinished import unfinished
 from labelstream.training.weak_pairs import WeakPairs
 
@@ -73,7 +71,8 @@ def train_judge(
         base: Causal LM or encoder.
         scale: Levels of the judgements.
         settings: How to tune; the same judgements, base and settings give the same model.
-        weaken: Makes further pairs from those that are trained on; never sees what is held out.
+        weaken: Makes further pairs from those that are trained on; never sees what is held out. Pairs of queries that
+            are held out are left out of what it gives.
         weak_source: What ``weaken`` depends on beside these; a run that was killed goes on only where it is the same.
         merge: Work a LoRA adapter into its base.
 
@@ -88,10 +87,13 @@ def train_judge(
         trainable = load_judge(base, scale, settings)
         if not merge and trainable.kind == "classifier":
             raise SettingsError("--adapter-only: vLLM takes no adapter for a classifier; leave the option out")
-        training, held_out = _split(trainable, judged, scale, settings)
+        first, second = next(query_holdouts(judged.queries, share=settings.held_out, seed=settings.seed))
+        training, held_out = _encoded(trainable, judged.select(first), judged.select(second), scale, settings)
         examples = training.examples
         if weaken is not None:
-            weak = _kept(work / _WEAK_PAIRS, lambda: weaken(training.judged))
+            # Kept, so that a run which was cut off need not make them again.
+            weak = kept_pairs(work / _WEAK_PAIRS, scale, {}, lambda: weaken(judged.select(first)))
+            weak = _without(weak, [judged.queries[pair] for pair in second])
             examples = examples.joined(weak_examples(trainable, weak), times=settings.repeat_judged)
         steps = fine_tune(trainable.judge, examples, held_out.examples, settings, work)
         card = _card(trainable, held_out, scale, base)
@@ -101,14 +103,13 @@ def train_judge(
     return TrainedJudge(card, time.monotonic() - begun, training.left_out + held_out.left_out)
 
 
-def _split(
-    trainable: TrainableJudge, judged: JudgedPairs, scale: LabelScale, settings: FineTuneSettings
+def _encoded(
+    trainable: TrainableJudge, first: JudgedPairs, second: JudgedPairs, scale: LabelScale, settings: FineTuneSettings
 ) -> tuple[JudgedExamples, JudgedExamples]:
     """Pairs to train on, and pairs of other queries; the latter are not weighted, so that they measure."""
-    first, second = next(query_holdouts(judged.queries, share=settings.held_out, seed=settings.seed))
     levels, share = len(scale.levels), settings.rater_share
-    training = judged_examples(trainable, judged.select(first), levels, rater_share=share, balance=settings.balance)
-    held_out = judged_examples(trainable, judged.select(second), levels, rater_share=share, balance=0.0)
+    training = judged_examples(trainable, first, levels, rater_share=share, balance=settings.balance)
+    held_out = judged_examples(trainable, second, levels, rater_share=share, balance=0.0)
     if not (len(training.examples) and len(held_out.examples)):
         raise SettingsError(
             f"--max-tokens {settings.max_tokens}: the queries leave no room for a product; allow more tokens"
@@ -156,23 +157,15 @@ def _identity(
     }
 
 
-def _kept(path: Path, make: Callable[[], WeakPairs]) -> WeakPairs:
-    """Weak pairs, made once: what was cut off later need not make them again."""
-    if not path.is_file():
-        made = make()
-        table = pa.table(
-            {
-                "query": list(made.queries),
-                "product": [product.model_dump_json() for product in made.products],
-                "distribution": made.distributions.tolist(),
-            }
-        )
-        pq.write_table(table, path.with_suffix(".new"))
-        path.with_suffix(".new").rename(path)
-        return made
-    rows = pq.read_table(path).to_pydict()
-    products = tuple(Product.model_validate_json(text) for text in rows["product"])
-    return WeakPairs(tuple(rows["query"]), products, np.array(rows["distribution"]))
+def _without(weak: WeakPairs, queries: Sequence[str]) -> WeakPairs:
+    """The pairs of other queries than these: what is held out is to be new in every way."""
+    known = {normalise_query(query) for query in queries}
+    kept = [pair for pair, query in enumerate(weak.queries) if normalise_query(query) not in known]
+    return WeakPairs(
+        tuple(weak.queries[pair] for pair in kept),
+        tuple(weak.products[pair] for pair in kept),
+        weak.distributions[kept],
+    )
 
 
 def _publish(trainable: TrainableJudge, card: ModelCard, whole: Path, out: Path, *, merge: bool) -> None:

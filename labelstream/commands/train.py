@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,18 +13,15 @@ from labelstream.commands.judgements import (
     Layout,
     LayoutOption,
     RatersOption,
-    read_catalogue,
     read_judgements,
 )
+from labelstream.commands.teacher import TrainingFiles, teacher
 from labelstream.commands.train_ranker import ranker
 from labelstream.console import err, print_facts
 from labelstream.schemas.settings import Settings
 
 if TYPE_CHECKING:
-    from labelstream.training.fine_tuning import FineTuneSettings
-    from labelstream.training.judge_training import TrainedJudge, Weaken
-    from labelstream.training.judgments import JudgedPairs
-    from labelstream.training.weak_pairs import WeakPairs
+    from labelstream.training.judge_training import TrainedJudge
 
 app = typer.Typer(
     no_args_is_help=True, help="Fine-tune the labeller or the cross-encoder on human judgements, or train a ranker."
@@ -59,6 +56,14 @@ WeakPairsOption = Annotated[
 QueriesOption = Annotated[
     Path | None, typer.Option("--queries", exists=True, dir_okay=False, help="Such queries, one a line, from a log.")
 ]
+TeacherPairsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--teacher-pairs",
+        dir_okay=False,
+        help="Keep the teacher's pairs in this Parquet file; where it is there, read them instead of making them.",
+    ),
+]
 SeedOption = Annotated[int, typer.Option(min=0, help="Same input, same seed, same model.")]
 
 # A small encoder knows little and needs the teacher; a large language model knows more than the teacher does.
@@ -86,6 +91,7 @@ def labeller(
     rater_share: RaterShareOption = 0.5,
     weak_pairs: WeakPairsOption = None,
     queries: QueriesOption = None,
+    teacher_pairs: TeacherPairsOption = None,
     lora_rank: Annotated[int, typer.Option(min=0, help="Tune a LoRA adapter of that rank; 0 tunes all.")] = 0,
     adapter_only: Annotated[bool, typer.Option("--adapter-only", help="Save the adapter, not a merged model.")] = False,
     seed: SeedOption = 1,
@@ -96,8 +102,8 @@ def labeller(
         "balance": balance, "held_out": held_out, "rater_share": rater_share, "weak_pairs": weak_pairs,
         "max_tokens": max_tokens, "lora_rank": lora_rank, "seed": seed,
     }  # fmt: skip
-    source = _Source(judgments, catalogue, raters, layout, queries)
-    _train(source, base, out, chosen, merge=not adapter_only)
+    files = TrainingFiles(judgments, catalogue, raters, layout, queries, teacher_pairs)
+    _train(files, base, out, chosen, merge=not adapter_only)
     adapter = f" LABELSTREAM_LABELLER_ADAPTER={out.name}={out}" if adapter_only else ""
     err.print(f"use it with LABELSTREAM_LABELLER_MODEL={base if adapter_only else out}{adapter}", soft_wrap=True)
 
@@ -120,6 +126,7 @@ def cross_encoder(
     rater_share: RaterShareOption = 0.5,
     weak_pairs: WeakPairsOption = None,
     queries: QueriesOption = None,
+    teacher_pairs: TeacherPairsOption = None,
     seed: SeedOption = 1,
 ) -> None:
     """Fine-tune an encoder that reads query and product together; LABELSTREAM_ENCODER_MODEL loads the result."""
@@ -128,20 +135,12 @@ def cross_encoder(
         "balance": balance, "held_out": held_out, "rater_share": rater_share, "weak_pairs": weak_pairs,
         "max_tokens": max_tokens, "seed": seed,
     }  # fmt: skip
-    source = _Source(judgments, catalogue, raters, layout, queries)
-    _train(source, base, out, chosen)
+    files = TrainingFiles(judgments, catalogue, raters, layout, queries, teacher_pairs)
+    _train(files, base, out, chosen)
     err.print(f"use it with LABELSTREAM_ENCODER_MODEL={out}", soft_wrap=True)
 
 
-class _Source(NamedTuple):
-    judgments: Path
-    catalogue: Path | None
-    raters: Path | None
-    layout: Layout
-    queries: Path | None
-
-
-def _train(source: _Source, base: str, out: Path, chosen: dict[str, Any], *, merge: bool = True) -> None:
+def _train(files: TrainingFiles, base: str, out: Path, chosen: dict[str, Any], *, merge: bool = True) -> None:
     from labelstream.schemas.model_folder import model_folder, packaged_encoder
     from labelstream.training.fine_tuning import FineTuneSettings
     from labelstream.training.judge_models import kind_of
@@ -152,40 +151,12 @@ def _train(source: _Source, base: str, out: Path, chosen: dict[str, Any], *, mer
     given = {name: value for name, value in chosen.items() if value is not None}
     defaults = _DEFAULTS[kind_of(folder)] | {"chat_template": settings.prompt.chat_template}
     tuning = FineTuneSettings.model_validate(defaults | given)
-    judged = read_judgements(source.judgments, source.catalogue, source.raters, source.layout, settings.scale)
-    weaken = _teacher(source, judged, settings, tuning) if tuning.weak_pairs else None
+    judged = read_judgements(files.judgments, files.catalogue, files.raters, files.layout, settings.scale)
     trained = train_judge(
-        judged, out, base=folder, scale=settings.scale, settings=tuning, weaken=weaken,
-        weak_source=_version_of(source.catalogue, source.queries), merge=merge,
+        judged, out, base=folder, scale=settings.scale, settings=tuning,
+        weaken=teacher(files, judged, settings, tuning), weak_source=files.version, merge=merge,
     )  # fmt: skip
     _print(trained, out)
-
-
-def _version_of(*files: Path | None) -> str:
-    """Changes when one of the files does."""
-    stats = [(file.resolve(), file.stat()) for file in files if file]
-    return ", ".join(f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats)
-
-
-def _teacher(source: _Source, judged: JudgedPairs, settings: Settings, tuning: FineTuneSettings) -> Weaken:
-    """What makes weak pairs, and reads the catalogue only when it is asked."""
-    from labelstream.schemas.model_folder import packaged_encoder
-    from labelstream.training.catalogue_index import CatalogueIndex
-    from labelstream.training.embedding import embedder
-    from labelstream.training.weak_pairs import make_weak_pairs
-
-    def weaken(training: JudgedPairs) -> WeakPairs:
-        # A layout without a catalogue of its own has had all its products judged.
-        products = list(read_catalogue(source.catalogue, source.layout) if source.catalogue else judged.products)
-        distinct = list({product.product_id: product for product in products}.values())
-        err.print(f"reading {len(distinct):,} products, for a teacher to label {tuning.weak_pairs:,} pairs …")
-        lines = source.queries.read_text().splitlines() if source.queries else []
-        return make_weak_pairs(
-            training, CatalogueIndex(distinct, embedder(packaged_encoder())), levels=len(settings.scale.levels),
-            count=tuning.weak_pairs, seed=tuning.seed, queries=[line.strip() for line in lines if line.strip()],
-        )  # fmt: skip
-
-    return weaken
 
 
 def _print(trained: TrainedJudge, out: Path) -> None:
