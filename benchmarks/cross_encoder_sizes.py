@@ -17,7 +17,6 @@ rounds. Models that were trained already (``--out``) are not trained again.
 
 from __future__ import annotations
 
-import csv
 import json
 import random
 import statistics
@@ -35,6 +34,7 @@ from labelstream.schemas.scale import LabelScale
 from labelstream.schemas.settings import EncoderSettings
 from labelstream.streaming.importers import read_chorus_products, read_products
 from labelstream.training.judgments import load_judged_pairs
+from labelstream.training.split_files import TEST, TRAINING, read_rows, write_split
 from labelstream.training.splits import query_holdouts
 
 PACKAGED = "packaged"
@@ -52,22 +52,17 @@ class Files(NamedTuple):
 
 def split(data: Path, folder: Path, share: float, products: int, seed: int) -> Files:
     """Write both parts, a query wholly in one of them, and so many products, all that were judged among them."""
-    with (data / "judgments.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    parts = next(query_holdouts([row["query"] for row in rows], share=share, seed=seed))
-    files = Files(folder / "training.csv", folder / "test.csv", folder / "products.jsonl")
+    rows = read_rows(data / "judgments.csv")
+    write_split(folder, next(query_holdouts(rows.queries, share=share, seed=seed)), rows)
+    files = Files(folder / f"{TRAINING}.csv", folder / f"{TEST}.csv", folder / "products.jsonl")
     catalogue = {product.product_id: product for product in read_chorus_products(data / "products.jsonl.gz")}
-    judged = [name for name in dict.fromkeys(row["docid"] for row in rows) if name in catalogue]
+    named = [row[rows.columns.index("docid")] for row in rows.rows]
+    judged = [name for name in dict.fromkeys(named) if name in catalogue]
     others = sorted(set(catalogue) - set(judged))
     random.Random(seed).shuffle(others)
     chosen = [*judged, *others][: max(products, len(judged)) if products else None]
     with files.catalogue.open("w", encoding="utf-8") as file:
         file.writelines(catalogue[name].model_dump_json(exclude_defaults=True) + "\n" for name in chosen)
-    for path, part in zip(files[:2], parts, strict=True):
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, rows[0].keys())
-            writer.writeheader()
-            writer.writerows(rows[row] for row in part)
     return files
 
 

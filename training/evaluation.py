@@ -12,7 +12,7 @@ import pyarrow as pa
 from labelstream.schemas.scale import Floats, LabelScale
 from labelstream.training.agreement import CALIBRATION_BINS, DecisionRule, checked_probabilities
 from labelstream.training.intervals import CONFIDENCE, DEFAULT_RESAMPLES, Draws, mean, sums_of_values
-from labelstream.training.judgments import JudgedPairs
+from labelstream.training.judgments import Integers, JudgedPairs
 from labelstream.training.label_evaluation import measure_labels, measure_raters
 from labelstream.training.predictions import predictions_table, ranking_scores, write_measured
 from labelstream.training.ranking_metrics import (
@@ -50,12 +50,16 @@ def evaluate(
     scores: Floats | None = None,
     rule: DecisionRule = "argmax",
     add_to_carts: Floats | None = None,
+    runs: Integers | None = None,
     seed: int = 0,
     resamples: int = DEFAULT_RESAMPLES,
 ) -> Evaluation:
     """Measure predictions against the adjudicated rating.
 
     Labels are measured by the levels, rankings by the ratings as given.
+
+    Several models of one kind, each trained on other queries, can be measured together: ``runs`` tells their
+    predictions apart. Each ranks its own products of a query, and a query is drawn with all that was said of it.
 
     Args:
         judged: The pairs, at least one, none of which the model has been trained on.
@@ -64,6 +68,7 @@ def evaluate(
         scores: What ranks, shape (pairs,); None to rank by the expected score of the probabilities.
         rule: From probabilities to a level.
         add_to_carts: How often each pair was added, counted or simulated, shape (pairs,); None leaves ATC out.
+        runs: Which model a prediction is from, shape (pairs,); None for one model, which has each pair once.
         seed: Of the resamples.
         resamples: How many.
 
@@ -76,15 +81,16 @@ def evaluate(
     draws = Draws(resamples, seed)
     if probabilities is not None:
         probabilities = checked_probabilities(probabilities, len(judged), len(scale.levels))
-    per_query = _ranking_values(judged, ranking_scores(probabilities, scores, scale), add_to_carts)
+    runs = np.zeros(len(judged), np.int64) if runs is None else runs
+    ranked = _ranking_sums(judged, ranking_scores(probabilities, scores, scale), add_to_carts, runs)
     metrics = {
         "data": _data(judged, scale),
         "labels": None if probabilities is None else measure_labels(judged, probabilities, scale, rule, draws),
-        "ranking": {name: _mean_over_queries(values, draws) for name, values in per_query.items()},
-        "humans": measure_raters(judged, scale, draws),
+        "ranking": {name: _mean_over_queries(sums, draws) for name, sums in ranked.items()},
+        "humans": measure_raters(_each_pair_once(judged, runs), scale, draws),
         "method": _method(rule, draws, scores is None),
     }
-    return Evaluation(metrics, per_query)
+    return Evaluation(metrics, {name: mean(sums) for name, sums in ranked.items()})
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation, table: pa.Table) -> None:
@@ -107,6 +113,29 @@ def _data(judged: JudgedPairs, scale: LabelScale) -> dict[str, Any]:
     }
 
 
+def _each_pair_once(judged: JudgedPairs, runs: Integers) -> JudgedPairs:
+    """People have said it once, whoever else was asked."""
+    if not runs.any():
+        return judged
+    keys = zip(judged.query_numbers.tolist(), judged.product_ids, strict=True)
+    first = {key: pair for pair, key in reversed(list(enumerate(keys)))}
+    return judged.select(np.array(sorted(first.values()), np.int64))
+
+
+def _ranking_sums(
+    judged: JudgedPairs, scores: Floats, add_to_carts: Floats | None, runs: Integers
+) -> dict[str, Floats]:
+    """By measure, sum and number of the values that each query has; shape (queries, 2)."""
+    numbers, found = judged.query_numbers, dict[str, Floats]()
+    for run in np.unique(runs):
+        mine = np.flatnonzero(runs == run)
+        asked = list(dict.fromkeys(numbers[mine].tolist()))
+        carts = None if add_to_carts is None else add_to_carts[mine]
+        for name, values in _ranking_values(judged.select(mine), scores[mine], carts).items():
+            found.setdefault(name, np.zeros((numbers.max() + 1, 2)))[asked] += sums_of_values(values)
+    return found
+
+
 def _ranking_values(judged: JudgedPairs, scores: Floats, add_to_carts: Floats | None) -> dict[str, Floats]:
     ranking = rank(judged.queries, judged.product_ids, scores)
     values = {f"ndcg_{gain}@{NDCG_CUTOFF}": ndcg(ranking, judged.ratings, gain=gain) for gain in GAINS}
@@ -115,10 +144,9 @@ def _ranking_values(judged: JudgedPairs, scores: Floats, add_to_carts: Floats | 
     return values
 
 
-def _mean_over_queries(values: Floats, draws: Draws) -> dict[str, Any]:
-    sums = sums_of_values(values)
-    counted = int(sums[:, 1].sum())
-    left_out = {"queries": counted, "queries_left_out": len(values) - counted}
+def _mean_over_queries(sums: Floats, draws: Draws) -> dict[str, Any]:
+    counted = int(np.count_nonzero(sums[:, 1]))
+    left_out = {"queries": counted, "queries_left_out": len(sums) - counted}
     return draws.measured(float(mean(sums.sum(axis=0))), sums, mean) | left_out
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -20,9 +20,6 @@ from labelstream.commands.judgements import (
 from labelstream.console import err, print_table
 from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.settings import Settings
-
-if TYPE_CHECKING:
-    pass
 
 _SHOWN = ("kappa", "quadratic_kappa", "weighted_f1", "optimistic_bias", "expected_calibration_error")
 
@@ -54,8 +51,7 @@ def evaluate(
     from labelstream.training.predictions import predictions_table
 
     settings = Settings.load()
-    if decision not in ("argmax", "expected"):
-        raise SettingsError(f"--decision {decision}: choose argmax or expected")
+    rule: Any = checked_decision(decision)
     if sum(model is not None for model in (labeller, cross_encoder, ranker)) != 1:
         raise SettingsError("name one model to measure: --labeller, --cross-encoder or --ranker")
     judged = read_judgements(judgments, catalogue, raters, layout, settings.scale)
@@ -67,15 +63,26 @@ def evaluate(
     else:
         products = list(read_catalogue(catalogue, layout) if catalogue else judged.products)
         answers = ask_ranker(judged, products, settings, Path(str(ranker)))
-    rule: Any = decision
     found = measure(judged, answers.probabilities, settings.scale, scores=answers.scores, rule=rule,
                     seed=seed, resamples=resamples)  # fmt: skip
     table = predictions_table(judged, answers.probabilities, settings.scale, scores=answers.scores, rule=rule)
     write_evaluation(out, found, table)
-    _print(found.metrics, out)
+    print_measures(found.metrics, out)
 
 
-def _print(metrics: dict[str, Any], out: Path) -> None:
+def checked_decision(decision: str) -> str:
+    """The rule of ``--decision``.
+
+    Raises:
+        SettingsError: There is no such rule.
+    """
+    if decision not in ("argmax", "expected"):
+        raise SettingsError(f"--decision {decision}: choose argmax or expected")
+    return decision
+
+
+def print_measures(metrics: dict[str, Any], out: Path) -> None:
+    """Say what was measured and where it is."""
     shown = {name: (metrics["labels"] or {}).get(name) for name in _SHOWN} | metrics["ranking"]
     rows = [(name.replace("_", " "), *_cells(measure)) for name, measure in shown.items() if measure]
     print_table(
