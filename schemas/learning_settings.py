@@ -144,9 +144,6 @@ class RankerSettings(Section):
     )
     normalise: bool = Field(default=True, description="Divide the gradients of a query by how much there is of them.")
     normalise_by_score: bool = Field(default=True, description="Divide the gradient of a pair by its score difference.")
-    unbiased: bool = Field(
-        default=False, description="Learn the position bias of clicks as labels (Hu et al. 2019, Unbiased LambdaMART)."
-    )
     seed: int = Field(default=1, ge=0, description="Of what is sampled: same rows, same settings, same ranker.")
     threads: int = Field(default=1, ge=1, description="The same number gives the same model, to the byte.")
     rows_in_memory: int = Field(

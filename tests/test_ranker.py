@@ -122,39 +122,6 @@ def test_queries_are_compared_within_and_never_with_each_other():
     assert all(agreement(HELD_OUT, one) > 0.8 for one in scores)
 
 
-# Unbiased
-
-
-def clicks(
-    seed: int, queries: int = 400, products: int = 10
-) -> tuple[FeatureTable, np.ndarray, np.ndarray, np.ndarray]:
-    """Features, clicks, positions and the truth: what was shown first was clicked more, whatever it was worth."""
-    rng = np.random.default_rng(seed)
-    truth, popular = rng.random((2, queries, products))
-    positions = np.argsort(np.argsort(-(popular + 0.2 * truth), axis=1), axis=1)
-    clicked = rng.random((queries, products)) < truth * (1.0 / (1 + positions))
-    noisy = truth + rng.normal(size=truth.shape) * 0.3
-    values = np.stack([noisy.ravel(), popular.ravel()], axis=1).astype(np.float32)
-    return FeatureTable(("content", "popular"), values), clicked.ravel().astype(float), positions.ravel(), truth.ravel()
-
-
-def test_position_bias_is_learned_from_the_order_of_the_rows():
-    features, clicked, positions, truth = clicks(seed=3)
-    queries = [f"q{number}" for number in np.repeat(np.arange(400), 10)]
-    shown = RankingSet.of(features, queries, clicked, positions)
-    fair = RankingSet.of(features, queries, truth)
-    found = {
-        unbiased: agreement(fair, Ranker.train(shown, None, settings(unbiased=unbiased)).score(fair.features))
-        for unbiased in (False, True)
-    }
-    assert found[True] > found[False]
-
-
-def test_unbiased_needs_the_order_in_which_rows_were_shown():
-    with pytest.raises(SettingsError, match="unbiased needs rows in the order in which shoppers saw them"):
-        Ranker.train(TRAINING, None, settings(unbiased=True))
-
-
 # Training
 
 
@@ -308,6 +275,20 @@ def test_a_ranker_may_be_saved_over_another(ranker: Ranker, tmp_path: Path):
     Ranker.train(HELD_OUT, None, QUICK).save(tmp_path)
     ranker.save(tmp_path)
     assert Ranker.load(tmp_path).card == ranker.card
+
+
+def test_a_setting_that_we_no_longer_have_keeps_no_ranker_from_ranking(ranker: Ranker, tmp_path: Path):
+    ranker.save(tmp_path)
+    card = json.loads((tmp_path / CARD).read_text())
+    card["settings"]["unbiased"] = False
+    (tmp_path / CARD).write_text(json.dumps(card))
+    np.testing.assert_array_equal(Ranker.load(tmp_path).score(HELD_OUT.features), ranker.score(HELD_OUT.features))
+
+
+def test_position_bias_is_left_to_the_labels():
+    assert "lambdarank_unbiased" not in xgboost_parameters(RankerSettings())
+    with pytest.raises(ValidationError):
+        RankerSettings.model_validate({"unbiased": True})
 
 
 def test_a_half_written_or_damaged_ranker_is_never_loaded(ranker: Ranker, tmp_path: Path):

@@ -16,7 +16,7 @@ from labelstream.training.ranking_rows import RankingFile, RankingRows, RankingS
 
 
 def same(left: RankingSet, right: RankingSet) -> None:
-    assert (left.names, left.as_shown) == (right.names, right.as_shown)
+    assert left.names == right.names
     np.testing.assert_array_equal(left.features.values, right.features.values)
     np.testing.assert_array_equal(left.query_numbers, right.query_numbers)
     np.testing.assert_array_equal(left.labels, right.labels)
@@ -26,7 +26,7 @@ def joined(rows: RankingRows, size: int = 7) -> RankingSet:
     batches = list(rows.batches(size))
     values = np.concatenate([batch.features.values for batch in batches])
     numbers, labels = (np.concatenate([getattr(b, name) for b in batches]) for name in ("query_numbers", "labels"))
-    return RankingSet(FeatureTable(rows.names, values), numbers, labels, rows.as_shown)
+    return RankingSet(FeatureTable(rows.names, values), numbers, labels)
 
 
 def of_sizes(sizes: list[int]) -> RankingSet:
@@ -40,14 +40,6 @@ def test_rows_of_a_query_are_put_together():
     assert rows.query_numbers.tolist() == [0, 0, 0, 1, 1]
     assert rows.labels.tolist() == pytest.approx([0.1, 0.3, 0.5, 0.2, 0.4])
     np.testing.assert_array_equal(rows.features.values, some_features(5).values[[0, 2, 4, 1, 3]])
-    assert not rows.as_shown
-
-
-def test_rows_with_positions_stand_as_they_were_shown():
-    rows = RankingSet.of(some_features(4), ["a", "b", "a", "b"], np.array([0.1, 0.2, 0.3, 0.4]), np.array([9, 1, 3, 2]))
-    assert rows.labels.tolist() == pytest.approx([0.3, 0.1, 0.2, 0.4])
-    assert rows.as_shown
-    assert rows.select(np.array([0])).as_shown
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.integers(1, 20))
@@ -88,10 +80,8 @@ def test_parts_of_different_lengths_are_refused(numbers: int, labels: int):
         RankingSet(some_features(3), np.zeros(numbers, np.int64), np.zeros(labels, np.float32))
 
 
-@pytest.mark.parametrize("as_shown", [False, True])
-def test_a_file_holds_the_rows(tmp_path: Path, as_shown: bool):
+def test_a_file_holds_the_rows(tmp_path: Path):
     rows = some_rows()
-    rows = RankingSet(rows.features, rows.query_numbers, rows.labels, as_shown)
     file = write_ranking_file(tmp_path / "rows.parquet", [rows], rows_per_group=50)
     assert len(file) == len(rows)
     same(joined(file), rows)

@@ -5,8 +5,9 @@ What XGBoost 3.2 does with labels, and what is done about it here (``tests/test_
 - Its default gain, 2^label − 1, is for whole numbers up to 31 and refuses fractions. Our labels are worth in [0, 1], so
   the gain is the label itself: ``ndcg_exp_gain=false``, for the objective and for the metric of early stopping.
 - With that gain it takes negative labels in silence; ``RankingSet`` refuses them.
-- ``lambdarank_unbiased`` takes the place of a row within its query for the position where shoppers saw it, so it is
-  allowed for rows in that order only.
+- ``lambdarank_unbiased`` is left off: it takes the place of a row within its query for the one position where shoppers
+  saw it, and labels for clicks. Our pairs were seen at many positions, our labels are no clicks, and the engagement in
+  them is free of position already (``training/engagement.py``).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from labelstream.schemas.errors import ModelUnusable, SettingsError
 from labelstream.schemas.learning_settings import RankerSettings
@@ -53,6 +54,14 @@ class RankerCard(BaseModel):
     rounds: int
     validation_ndcg: float | None
     model_sha256: str
+
+    @field_validator("settings", mode="before")
+    @classmethod
+    def _known(cls, settings: object) -> object:
+        """Without those that we no longer have: what a ranker was trained with must not keep it from ranking."""
+        if not isinstance(settings, dict):
+            return settings
+        return {name: value for name, value in settings.items() if name in RankerSettings.model_fields}
 
 
 class Importance(NamedTuple):
@@ -200,8 +209,6 @@ def check_rows(training: RankingRows, validation: RankingRows | None, settings: 
             )
     if validation is not None and validation.names != training.names:
         raise SettingsError(f"validation has the features {list(validation.names)}, training {list(training.names)}")
-    if settings.unbiased and not training.as_shown:
-        raise SettingsError("unbiased needs rows in the order in which shoppers saw them; give their positions")
 
 
 def boost(

@@ -34,7 +34,7 @@ class QueryShare:
 
     def __init__(self, file: RankingFile, worker: int, workers: int) -> None:
         self._file, self._worker, self._workers = file, worker, workers
-        self.names, self.as_shown = file.names, file.as_shown
+        self.names = file.names
         self._rows = int(np.count_nonzero(_queries(file) % workers == worker))
 
     def __len__(self) -> int:

@@ -32,10 +32,6 @@ class RankingRows(Protocol):
     def names(self) -> tuple[str, ...]:
         """Of the features."""
 
-    @property
-    def as_shown(self) -> bool:
-        """Whether the rows of a query stand in the order in which shoppers saw them."""
-
     def __len__(self) -> int: ...
 
     def batches(self, rows: int) -> Iterator[RankingSet]:
@@ -50,13 +46,11 @@ class RankingSet:
         features: Of each row.
         query_numbers: Which query a row belongs to, never falling; shape (rows,).
         labels: What is to be ranked high, in [0, 1]; float32, shape (rows,).
-        as_shown: Whether the rows of a query stand in the order in which shoppers saw them.
     """
 
     features: FeatureTable
     query_numbers: Integers
     labels: NDArray[np.float32]
-    as_shown: bool = False
 
     def __post_init__(self) -> None:
         if not len(self.features) == len(self.query_numbers) == len(self.labels):
@@ -73,22 +67,17 @@ class RankingSet:
             raise SettingsError(f"label {label} of row {row} is not in [0, 1]; give an expected or polarized score")
 
     @classmethod
-    def of(
-        cls, features: FeatureTable, queries: Sequence[str], labels: Floats, positions: Integers | None = None
-    ) -> Self:
-        """Put the rows of each query together.
+    def of(cls, features: FeatureTable, queries: Sequence[str], labels: Floats) -> Self:
+        """Put the rows of each query together, and else leave them in their order.
 
         Args:
             features: Of each row, in any order.
             queries: Of each row; spellings that normalise to the same are one query.
             labels: In [0, 1]; shape (rows,).
-            positions: Where shoppers saw each row; the rows of a query are put into this order, and else stay in
-                theirs.
         """
         numbers = number_queries(queries)
-        order = np.lexsort((np.arange(len(numbers)) if positions is None else positions, numbers))
-        found = np.asarray(labels, np.float32)[order]
-        return cls(features.select(order), numbers[order], found, as_shown=positions is not None)
+        order = np.argsort(numbers, kind="stable")
+        return cls(features.select(order), numbers[order], np.asarray(labels, np.float32)[order])
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -110,7 +99,7 @@ class RankingSet:
 
     def select(self, rows: Integers) -> RankingSet:
         """The rows at these positions; queries must still stand together."""
-        return RankingSet(self.features.select(rows), self.query_numbers[rows], self.labels[rows], self.as_shown)
+        return RankingSet(self.features.select(rows), self.query_numbers[rows], self.labels[rows])
 
     def contested(self) -> int:
         """Queries with different labels; only those can teach or measure an order."""
@@ -143,7 +132,7 @@ class RankingFile:
                 raise SettingsError(f"{path}: not written by write_ranking_file; write the rows again")
             self._rows = parquet.metadata.num_rows
         known: dict[str, Any] = json.loads(description)
-        self.names, self.as_shown = tuple(known["names"]), bool(known["as_shown"])
+        self.names = tuple(known["names"])
 
     def __len__(self) -> int:
         return int(self._rows)
@@ -157,7 +146,7 @@ class RankingFile:
     def _set(self, table: pa.Table) -> RankingSet:
         values = np.stack([table[name].to_numpy() for name in self.names], axis=1)
         features = FeatureTable(self.names, np.asarray(values, np.float32))
-        return RankingSet(features, table[QUERY].to_numpy(), table[_LABEL].to_numpy(), self.as_shown)
+        return RankingSet(features, table[QUERY].to_numpy(), table[_LABEL].to_numpy())
 
 
 def write_ranking_file(path: Path, sets: Iterable[RankingSet], *, rows_per_group: int = 100_000) -> RankingFile:
@@ -188,13 +177,11 @@ def _write(file: Any, sets: Iterable[RankingSet], rows_per_group: int) -> None:
     first = next(batches, None)
     if first is None:
         raise SettingsError("there are no rows to write; label some pairs first")
-    kind, queries = (first.names, first.as_shown), 0
+    queries = 0
     with pq.ParquetWriter(file, _schema(first), compression="zstd") as writer:
         for batch in itertools.chain([first], batches):
-            if (batch.names, batch.as_shown) != kind:
-                raise SettingsError(
-                    f"rows of features {list(batch.names)} after {list(kind[0])}; write one kind of rows"
-                )
+            if batch.names != first.names:
+                raise SettingsError(f"rows of features {list(batch.names)} after {list(first.names)}; write one kind")
             # Numbers go on from set to set, so that no two queries share one.
             numbers = queries + np.unique(batch.query_numbers, return_inverse=True)[1]
             writer.write_table(pa.table([numbers, batch.labels, *batch.features.values.T], schema=writer.schema))
@@ -203,5 +190,5 @@ def _write(file: Any, sets: Iterable[RankingSet], rows_per_group: int) -> None:
 
 def _schema(rows: RankingSet) -> pa.Schema:
     fields = [(QUERY, pa.int64()), (_LABEL, pa.float32()), *((name, pa.float32()) for name in rows.names)]
-    description = json.dumps({"names": rows.names, "as_shown": rows.as_shown})
+    description = json.dumps({"names": rows.names})
     return pa.schema(fields, metadata={_DESCRIPTION: description.encode()})

@@ -42,7 +42,6 @@ def xgboost_parameters(settings: RankerSettings) -> dict[str, Any]:
         "lambdarank_pair_method": settings.pair_method,
         "lambdarank_normalization": settings.normalise,
         "lambdarank_score_normalization": settings.normalise_by_score,
-        "lambdarank_unbiased": settings.unbiased,
         "seed": settings.seed,
         "nthread": settings.threads,
     }
