@@ -7,7 +7,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from labelstream.cli import app
+from labelstream.commands.judgements import Layout, read_judgements
 from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.product import Product
 from labelstream.schemas.scale import LabelScale
@@ -163,6 +166,41 @@ def test_a_part_of_esci(esci: Path):
     assert train.product_ids == ("B1", "B2")
     with pytest.raises(SettingsError, match="none that was asked for"):
         load_esci(esci, THREE, locale="jp")
+
+
+def read(folder: Path, layout: Layout, *, raters: Path | None = None, part: str | None = None) -> Any:
+    """As a command reads them."""
+    return read_judgements(folder, None, raters, layout, THREE, part)
+
+
+def test_a_part_of_esci_by_command(esci: Path):
+    assert read(esci, Layout.ESCI).product_ids == ("B1", "B2", "B3", "B1")
+    assert read(esci, Layout.ESCI, part="es").products[0].title == "Soporte"
+    assert read(esci, Layout.ESCI, part="small/us/train").product_ids == ("B1", "B2")
+    assert read(esci, Layout.ESCI, part="test").queries == ("revent 80 cfm",)
+    for part, match in (("us/dev", "'dev' is none of us, es"), ("us/es", "one shop"), ("us/", "'' is none of")):
+        with pytest.raises(SettingsError, match=f"--part {part}: .*{match}"):
+            read(esci, Layout.ESCI, part=part)
+    with pytest.raises(SettingsError, match="--part: --layout wands has no parts"):
+        read(esci, Layout.WANDS, part="us")
+
+
+@pytest.mark.parametrize("layout", [Layout.WANDS, Layout.ESCI, Layout.WORKBENCH])
+def test_raters_are_refused_where_the_layout_has_none(esci: Path, layout: Layout):
+    raters = esci / "raters.csv"
+    raters.write_text("query,docid,agent_1_rating\n")
+    with pytest.raises(SettingsError, match=f"--raters: --layout {layout} has no single raters"):
+        read(esci, layout, raters=raters)
+
+
+def test_every_command_that_reads_judgements_takes_a_part(esci: Path, tmp_path: Path):
+    commands = [["train", "labeller"], ["train", "cross-encoder"], ["evaluate", "--cross-encoder", "packaged"]]
+    commands += [["experiment", "--predictions", str(esci)], ["simulate"], ["retrain"]]
+    for command in commands:
+        out = [] if command == ["retrain"] else ["--out", str(tmp_path / "out")]
+        options = ["--judgments", str(esci), "--layout", "esci", "--part", "moon", *out]
+        refused = CliRunner().invoke(app, [*command, *options])
+        assert str(refused.exception).startswith("--part moon: 'moon' is none of"), (command, refused.output)
 
 
 def test_esci_files_of_no_use_are_refused_by_name(tmp_path: Path):

@@ -13,6 +13,7 @@ from labelstream.commands.judgements import (
     JudgmentsOption,
     Layout,
     LayoutOption,
+    PartOption,
     RatersOption,
     read_catalogue,
     read_judgements,
@@ -30,6 +31,7 @@ def evaluate(
     catalogue: CatalogueOption = None,
     raters: RatersOption = None,
     layout: LayoutOption = Layout.CHORUS,
+    part: PartOption = None,
     labeller: Annotated[str | None, typer.Option(help="Folder or hub id of a labeller.")] = None,
     adapter: Annotated[str | None, typer.Option(help="LoRA adapter of the labeller, as name=folder.")] = None,
     cross_encoder: Annotated[
@@ -54,7 +56,7 @@ def evaluate(
     rule: Any = checked_decision(decision)
     if sum(model is not None for model in (labeller, cross_encoder, ranker)) != 1:
         raise SettingsError("name one model to measure: --labeller, --cross-encoder or --ranker")
-    judged = read_judgements(judgments, catalogue, raters, layout, settings.scale)
+    judged = read_judgements(judgments, catalogue, raters, layout, settings.scale, part)
     err.print(f"asking the model about {len(judged):,} pairs …")
     if labeller is not None:
         answers = ask_labeller(judged, settings, labeller, adapter)

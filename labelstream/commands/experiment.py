@@ -13,6 +13,7 @@ from labelstream.commands.judgements import (
     JudgmentsOption,
     Layout,
     LayoutOption,
+    PartOption,
     read_catalogue,
     read_judgements,
 )
@@ -32,6 +33,7 @@ def experiment(
     out: Annotated[Path, typer.Option("--out", help="Folder for ablation.json, tradeoff.json and metrics.json.")],
     catalogue: CatalogueOption = None,
     layout: LayoutOption = Layout.CHORUS,
+    part: PartOption = None,
     encoder_predictions: Annotated[
         Path | None, typer.Option(exists=True, help="The same of a cross-encoder; left out, the packaged encoder.")
     ] = None,
@@ -48,7 +50,7 @@ def experiment(
     from labelstream.training.simulated_world import simulated_world
 
     settings = Settings.load()
-    judged = read_judgements(judgments, catalogue, None, layout, settings.scale)
+    judged = read_judgements(judgments, catalogue, None, layout, settings.scale, part)
     products = list(read_catalogue(catalogue, layout)) if catalogue else list(judged.products)
     world = simulated_world(
         judged, products, settings.scale, content=_column(predictions, judged, "expected_score"),

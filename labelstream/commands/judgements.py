@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -36,7 +36,10 @@ CatalogueOption = Annotated[
     Path | None, typer.Option("--catalogue", exists=True, help="The judged catalogue, JSON lines, plain or .gz.")
 ]
 RatersOption = Annotated[
-    Path | None, typer.Option("--raters", exists=True, help="CSV query,docid,agent_1_rating,…: what each rater said.")
+    Path | None,
+    typer.Option(
+        "--raters", exists=True, help="CSV query,docid,agent_1_rating,…: what each rater said; for chorus and products."
+    ),
 ]
 LayoutOption = Annotated[
     Layout,
@@ -45,24 +48,53 @@ LayoutOption = Annotated[
         "of OpenSearch's Search Relevance Workbench and product messages. wands, esci: --judgments is the folder."
     ),
 ]
+PartOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Of --layout esci: a shop (us, es, jp), one part (train, test), the reduced set (small), with slashes, "
+        "such as us/test/small. Left out: us, train and test together, all of it."
+    ),
+]
+
+_LAYOUTS_WITH_RATERS = (Layout.CHORUS, Layout.PRODUCTS)
+
+_ESCI_PARTS: dict[str, tuple[str, Any]] = {
+    **{shop: ("locale", shop) for shop in ("us", "es", "jp")},
+    **{split: ("split", split) for split in ("train", "test")},
+    "small": ("small_version", True),
+}
 
 
 def read_judgements(
-    judgments: Path, catalogue: Path | None, raters: Path | None, layout: Layout, scale: LabelScale
+    judgments: Path,
+    catalogue: Path | None,
+    raters: Path | None,
+    layout: Layout,
+    scale: LabelScale,
+    part: str | None = None,
 ) -> JudgedPairs:
     """Read judged pairs and say what was left out.
 
     Raises:
-        SettingsError: A file is missing or cannot be read, or nothing is left.
+        SettingsError: A file is missing or cannot be read, nothing is left, or the layout has no such thing.
     """
-    pairs, report = _read(judgments, catalogue, raters, layout, scale)
+    if raters is not None and layout not in _LAYOUTS_WITH_RATERS:
+        raise SettingsError(f"--raters: --layout {layout} has no single raters; leave the option out")
+    if part is not None and layout is not Layout.ESCI:
+        raise SettingsError(f"--part: --layout {layout} has no parts, only esci has; leave the option out")
+    pairs, report = _read(judgments, catalogue, raters, layout, scale, part)
     for line in report.lines():
         err.print(printable(line))
     return pairs
 
 
 def _read(
-    judgments: Path, catalogue: Path | None, raters: Path | None, layout: Layout, scale: LabelScale
+    judgments: Path,
+    catalogue: Path | None,
+    raters: Path | None,
+    layout: Layout,
+    scale: LabelScale,
+    part: str | None,
 ) -> tuple[JudgedPairs, LoadReport]:
     from labelstream.training.judgment_layouts import load_esci, load_wands, load_workbench
     from labelstream.training.judgments import load_judged_pairs
@@ -70,11 +102,22 @@ def _read(
     if layout is Layout.WANDS:
         return load_wands(judgments, scale)
     if layout is Layout.ESCI:
-        return load_esci(judgments, scale)
+        return load_esci(judgments, scale, **_esci_part(part or ""))
     products = read_catalogue(catalogue, layout)
     if layout is Layout.WORKBENCH:
         return load_workbench(judgments, products, scale)
     return load_judged_pairs(judgments, products, scale, raters=raters)
+
+
+def _esci_part(part: str) -> dict[str, Any]:
+    """What ``--part`` names, in any order."""
+    words = part.split("/") if part else []
+    if strange := [word for word in words if word not in _ESCI_PARTS]:
+        raise SettingsError(f"--part {part}: {strange[0]!r} is none of {', '.join(_ESCI_PARTS)}")
+    found = dict(_ESCI_PARTS[word] for word in words)
+    if len(found) < len(words):
+        raise SettingsError(f"--part {part}: name one shop and one of train and test, each once")
+    return found
 
 
 def read_catalogue(catalogue: Path | None, layout: Layout) -> Iterator[Product]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labelstream.commands.judgements import CatalogueOption, Layout, LayoutOption, read_judgements
+from labelstream.commands.judgements import CatalogueOption, Layout, LayoutOption, PartOption, read_judgements
 from labelstream.commands.options import with_options
 from labelstream.console import err, print_facts, print_table
 from labelstream.schemas.settings import Settings
@@ -35,6 +35,7 @@ def retrain(
     ] = None,
     catalogue: CatalogueOption = None,
     layout: LayoutOption = Layout.CHORUS,
+    part: PartOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Train and judge, but change nothing.")] = False,
 ) -> None:
     """Train a ranker on the tables and promote it if the gate lets it pass. Exit code 4: it was refused.
@@ -48,7 +49,7 @@ def retrain(
     from labelstream.training.retraining import retrain as train_again
 
     settings = with_options(Settings.load(), retrain={"label": label}, registry={"folder": registry})
-    humans = None if judgments is None else _humans(judgments, catalogue, layout, settings)
+    humans = None if judgments is None else _humans(judgments, catalogue, layout, part, settings)
     with Lake(settings.lake, read_only=True) as lake:
         err.print(f"reading snapshot {lake.snapshot if snapshot is None else snapshot} …")
         done = train_again(
@@ -59,14 +60,16 @@ def retrain(
         raise typer.Exit(REFUSED)
 
 
-def _humans(judgments: Path, catalogue: Path | None, layout: Layout, settings: Settings) -> HumanJudgements:
+def _humans(
+    judgments: Path, catalogue: Path | None, layout: Layout, part: str | None, settings: Settings
+) -> HumanJudgements:
     """Judged pairs with the cross-encoder's scores, and which files they are from."""
     import numpy as np
 
     from labelstream.actors.pair_scorer import PairScorer
     from labelstream.training.human_content import HumanJudgements
 
-    judged = read_judgements(judgments, catalogue, None, layout, settings.scale)
+    judged = read_judgements(judgments, catalogue, None, layout, settings.scale, part)
     scores = np.full(len(judged), np.nan)
     if settings.encoder.enabled:
         err.print(f"scoring {len(judged):,} judged pairs with the cross-encoder …")

@@ -13,6 +13,7 @@ from labelstream.commands.judgements import (
     JudgmentsOption,
     Layout,
     LayoutOption,
+    PartOption,
     read_judgements,
 )
 from labelstream.console import err, progress_bar
@@ -29,6 +30,7 @@ def simulate(
     out: Annotated[Path, typer.Option("--out", dir_okay=False, help="The log, JSON lines; gzip if it ends in .gz.")],
     catalogue: CatalogueOption = None,
     layout: LayoutOption = Layout.CHORUS,
+    part: PartOption = None,
     sessions: Annotated[int, typer.Option(min=1, help="Queries that shoppers send.")] = 20_000,
     seed: Annotated[int, typer.Option(min=0, help="Another seed makes other sessions of the same shoppers.")] = 1,
     world_seed: Annotated[int, typer.Option(min=0, help="Another one makes other products popular.")] = 0,
@@ -55,7 +57,7 @@ def simulate(
         sessions=sessions, seed=seed, world_seed=world_seed, page=page, start=start.date(), days=days,
         popular_share=popular_share,
     )  # fmt: skip
-    judged = read_judgements(judgments, catalogue, None, layout, settings.scale)
+    judged = read_judgements(judgments, catalogue, None, layout, settings.scale, part)
     simulation = Simulation(judged, settings.scale, chosen)
     truth = out.with_name(f"{out.name}.truth.parquet")
     simulation.truth.save(truth)

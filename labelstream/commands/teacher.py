@@ -22,10 +22,11 @@ class TrainingFiles(NamedTuple):
     """What is read for a training.
 
     Attributes:
-        judgments: See the options of these names, as for the next three.
+        judgments: See the options of these names, as for the next four.
         catalogue: None where the layout has one of its own.
         raters: What each rater said.
         layout: How judgements and catalogue are written.
+        part: Of the layout.
         queries: Of a log, one a line.
         teacher_pairs: Where the teacher's pairs are kept; None to make them anew.
     """
@@ -34,6 +35,7 @@ class TrainingFiles(NamedTuple):
     catalogue: Path | None
     raters: Path | None
     layout: Layout
+    part: str | None
     queries: Path | None
     teacher_pairs: Path | None
 

@@ -12,6 +12,7 @@ from labelstream.commands.judgements import (
     JudgmentsOption,
     Layout,
     LayoutOption,
+    PartOption,
     RatersOption,
     read_judgements,
 )
@@ -80,6 +81,7 @@ def labeller(
     catalogue: CatalogueOption = None,
     raters: RatersOption = None,
     layout: LayoutOption = Layout.CHORUS,
+    part: PartOption = None,
     base: BaseOption = "",
     epochs: EpochsOption = 2.0,
     learning_rate: LearningRateOption = 1e-4,
@@ -102,7 +104,7 @@ def labeller(
         "balance": balance, "held_out": held_out, "rater_share": rater_share, "weak_pairs": weak_pairs,
         "max_tokens": max_tokens, "lora_rank": lora_rank, "seed": seed,
     }  # fmt: skip
-    files = TrainingFiles(judgments, catalogue, raters, layout, queries, teacher_pairs)
+    files = TrainingFiles(judgments, catalogue, raters, layout, part, queries, teacher_pairs)
     _train(files, base, out, chosen, merge=not adapter_only)
     adapter = f" LABELSTREAM_LABELLER_ADAPTER={out.name}={out}" if adapter_only else ""
     err.print(f"use it with LABELSTREAM_LABELLER_MODEL={base if adapter_only else out}{adapter}", soft_wrap=True)
@@ -115,6 +117,7 @@ def cross_encoder(
     catalogue: CatalogueOption = None,
     raters: RatersOption = None,
     layout: LayoutOption = Layout.CHORUS,
+    part: PartOption = None,
     base: BaseOption = "",
     layers: Annotated[int, typer.Option(min=0, help="Keep only so many layers of the base; 0 for all.")] = 0,
     epochs: EpochsOption = 2.0,
@@ -135,7 +138,7 @@ def cross_encoder(
         "balance": balance, "held_out": held_out, "rater_share": rater_share, "weak_pairs": weak_pairs,
         "max_tokens": max_tokens, "seed": seed,
     }  # fmt: skip
-    files = TrainingFiles(judgments, catalogue, raters, layout, queries, teacher_pairs)
+    files = TrainingFiles(judgments, catalogue, raters, layout, part, queries, teacher_pairs)
     _train(files, base, out, chosen)
     err.print(f"use it with LABELSTREAM_ENCODER_MODEL={out}", soft_wrap=True)
 
@@ -151,7 +154,7 @@ def _train(files: TrainingFiles, base: str, out: Path, chosen: dict[str, Any], *
     given = {name: value for name, value in chosen.items() if value is not None}
     defaults = _DEFAULTS[kind_of(folder)] | {"chat_template": settings.prompt.chat_template}
     tuning = FineTuneSettings.model_validate(defaults | given)
-    judged = read_judgements(files.judgments, files.catalogue, files.raters, files.layout, settings.scale)
+    judged = read_judgements(files.judgments, files.catalogue, files.raters, files.layout, settings.scale, files.part)
     trained = train_judge(
         judged, out, base=folder, scale=settings.scale, settings=tuning,
         weaken=teacher(files, judged, settings, tuning), weak_source=files.version, merge=merge,
