@@ -21,6 +21,10 @@ class RegistrySettings(Section):
     folder: Path = Field(
         default=Path(".labelstream/registry"), description="Folder of the registry, on a shared file system if wanted."
     )
+    commit: str = Field(
+        default="",
+        description="Git commit that the code was built from, for the manifests; empty to ask git in a checkout.",
+    )
 
 
 class RetrainSettings(Section):

@@ -321,12 +321,15 @@ def test_retraining_by_command(lake: Lake, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("LABELSTREAM_LAKE_DATA_PATH", lake._settings.data_path)
     monkeypatch.setenv("LABELSTREAM_REGISTRY_FOLDER", str(tmp_path / "registry"))
     monkeypatch.setenv("LABELSTREAM_RANKER_ROUNDS", "20")
+    monkeypatch.setenv("LABELSTREAM_REGISTRY_COMMIT", "abc123")
     done = CliRunner().invoke(app, ["retrain"])
     assert done.exit_code == REFUSED  # the default gate wants thirty held-out queries, and there are ten
     assert "queries" in done.output
     assert Registry(tmp_path / "registry").champion("ranker") is None
     [version] = Registry(tmp_path / "registry").names("ranker")
-    settings = Registry(tmp_path / "registry").manifest("ranker", version).origin.settings
+    origin = Registry(tmp_path / "registry").manifest("ranker", version).origin
+    assert origin.code.commit == "abc123"
+    settings = origin.settings
     assert set(settings) == {"retrain", "gate", "engagement", "ranker"}
     assert settings["ranker"]["rounds"] == 20
     listed = CliRunner().invoke(app, ["models", "list"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from importlib.metadata import version as package_version
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,11 +12,12 @@ from labelstream.schemas.errors import ModelUnusable, SettingsError
 from labelstream.schemas.scale import Floats
 from labelstream.schemas.settings import Settings
 from labelstream.streaming.lake import Lake
+from labelstream.training.code_version import code_version
 from labelstream.training.features import FeatureTable
 from labelstream.training.gate import CONTENT, METRICS, Evidence, Verdict, judge
 from labelstream.training.human_content import HumanJudgements
 from labelstream.training.judgments import Integers
-from labelstream.training.manifest import CodeVersion, DataSnapshot, Kind, Origin
+from labelstream.training.manifest import DataSnapshot, Kind, Origin
 from labelstream.training.ranker import Ranker
 from labelstream.training.ranker_fit import fit_ranker
 from labelstream.training.ranking_task import RankingTask, read_task, split_queries
@@ -186,7 +186,7 @@ def _origin(
         rows["judged_pairs"], sources = len(humans.judged), dict(humans.sources)
     return Origin(
         data=DataSnapshot(lake=lake.identity, snapshot=task.snapshot, rows=rows, sources=sources),
-        code=CodeVersion(package=package_version("labelstream")),
+        code=code_version(settings.registry.commit),
         settings=settings.model_dump(mode="json", include=set(_SECTIONS)),
         seed=settings.ranker.seed,
         parents=task.judges,
