@@ -61,7 +61,7 @@ def carts(judged: JudgedPairs) -> Floats:
 @pytest.fixture(scope="module")
 def evaluation(judged: JudgedPairs, carts: Floats) -> Evaluation:
     """Of the guesses."""
-    return evaluate(judged, guesses(judged), SCALE, add_to_carts=carts, seed=7, resamples=200)
+    return evaluate(judged, guesses(judged), SCALE, add_to_carts=carts, cutoff=5, seed=7, resamples=200)
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_every_ranking_can_be_computed_again_from_the_predictions(written: Path)
             found["ndcg_linear@10"].append(metrics.ndcg_score([ratings], [-position], k=10))
             found["ndcg_exponential@10"].append(metrics.ndcg_score([2**ratings - 1], [-position], k=10))
         if carts.any():
-            found["atc@40"].append(carts[position <= 40].sum() / carts.sum())
+            found["atc@5"].append(carts[position <= 5].sum() / carts.sum())
     for name, values in found.items():
         assert told[name]["value"] == pytest.approx(np.mean(values)), name
         assert (told[name]["queries"], told[name]["queries_left_out"]) == (11, 1)
@@ -204,11 +204,20 @@ def test_every_measure_has_an_interval_around_it(evaluation: Evaluation):
 
 
 def test_the_same_input_gives_the_same_metrics(judged: JudgedPairs, carts: Floats, evaluation: Evaluation):
-    again = evaluate(judged, guesses(judged), SCALE, add_to_carts=carts, seed=7, resamples=200)
+    again = evaluate(judged, guesses(judged), SCALE, add_to_carts=carts, cutoff=5, seed=7, resamples=200)
     assert again.metrics == evaluation.metrics
-    other = evaluate(judged, guesses(judged), SCALE, add_to_carts=carts, seed=8, resamples=200)
+    other = evaluate(judged, guesses(judged), SCALE, add_to_carts=carts, cutoff=5, seed=8, resamples=200)
     assert other.metrics != evaluation.metrics
     assert other.metrics["labels"]["confusion"] == evaluation.metrics["labels"]["confusion"]
+
+
+def test_of_queries_with_no_more_products_than_the_cutoff_atc_says_nothing(judged: JudgedPairs, carts: Floats):
+    kept = judged.select(np.arange(200))  # sixteen or seventeen products a query
+    found = evaluate(kept, guesses(kept), SCALE, add_to_carts=carts[:200], cutoff=16, resamples=100)
+    sizes = np.bincount(kept.query_numbers)
+    assert {*sizes} == {16, 17}
+    assert (np.isnan(found.per_query["atc@16"]) >= (sizes == 16)).all()
+    assert found.metrics["ranking"]["atc@16"]["queries"] <= (sizes == 17).sum()
 
 
 def test_the_table_holds_the_pairs_in_their_order(judged: JudgedPairs):

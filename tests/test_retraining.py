@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from judged import demo_judged, write_chorus
 from lakes import MOMENT, a_commit, lake_settings, product_rows
@@ -411,3 +412,41 @@ def test_a_ranker_without_a_group_of_features_is_measured(lake: Lake, tmp_path: 
     done = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["data"]["queries"] == 4
+
+
+def test_a_ranker_is_measured_by_what_was_bought_after_what_it_knows(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The window of training: carts from it, features from before it."""
+    champion = run(lake, tmp_path / "registry").champion
+    assert champion is not None
+    judged, seen = demo_judged(queries=8, per_query=9), []
+    judgments, catalogue = write_chorus(tmp_path, judged)
+    monkeypatch.setenv("LABELSTREAM_LAKE_CATALOG", lake._settings.catalog)
+    monkeypatch.setenv("LABELSTREAM_LAKE_DATA_PATH", lake._settings.data_path)
+    score = Ranker.score
+
+    def spy(ranker: Ranker, features: FeatureTable) -> Any:
+        seen.append(features)
+        return score(ranker, features)
+
+    monkeypatch.setattr(Ranker, "score", spy)
+    command = ["evaluate", "--judgments", str(judgments), "--catalogue", str(catalogue), "--atc", "4"]
+    done = CliRunner().invoke(app, [*command, "--ranker", str(champion.folder), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    task = read_task(lake, SCALE, EngagementSettings(), window_days=7)
+    rows = {pair: number for number, pair in enumerate(zip(task.queries, task.product_ids, strict=True))}
+    mine = [rows[normalise_query(query), name] for query, name in zip(judged.queries, judged.product_ids, strict=True)]
+    column = "pair_impressions"
+    np.testing.assert_allclose(
+        seen[0].values[:, seen[0].names.index(column)],
+        task.features.values[mine, task.features.names.index(column)],
+    )
+    table = pq.read_table(tmp_path / "out" / "predictions.parquet")
+    assert table["add_to_carts"].to_pylist() == task.carts[mine].tolist()
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert 0 < metrics["ranking"]["atc@4"]["value"] < 1
+    pooled = CliRunner().invoke(app, ["pool", str(tmp_path / "out"), "--atc", "4", "--out", str(tmp_path / "pooled")])
+    assert pooled.exit_code == 0, pooled.output
+    again = json.loads((tmp_path / "pooled" / "metrics.json").read_text())
+    assert again["ranking"] == metrics["ranking"]

@@ -180,4 +180,6 @@ def test_what_does_not_belong_together_is_refused(tmp_path: Path):
             pooled(tmp_path / "out", *folders)
     with pytest.raises(SettingsError, match="--decision best"):
         labelstream("pool", labels, "--decision", "best", "--out", tmp_path / "out")
+    with pytest.raises(SettingsError, match="no column add_to_carts; evaluate with --atc"):
+        labelstream("pool", labels, "--atc", "10", "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()

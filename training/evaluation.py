@@ -20,6 +20,7 @@ from labelstream.training.ranking_metrics import (
     GAINS,
     NDCG_CUTOFF,
     add_to_cart_share,
+    has_more_than,
     ndcg,
     rank,
 )
@@ -50,6 +51,7 @@ def evaluate(
     scores: Floats | None = None,
     rule: DecisionRule = "argmax",
     add_to_carts: Floats | None = None,
+    cutoff: int = ADD_TO_CART_CUTOFF,
     runs: Integers | None = None,
     seed: int = 0,
     resamples: int = DEFAULT_RESAMPLES,
@@ -68,6 +70,7 @@ def evaluate(
         scores: What ranks, shape (pairs,); None to rank by the expected score of the probabilities.
         rule: From probabilities to a level.
         add_to_carts: How often each pair was added, counted or simulated, shape (pairs,); None leaves ATC out.
+        cutoff: k of ATC@k. Of a query with no more products than that it says nothing.
         runs: Which model a prediction is from, shape (pairs,); None for one model, which has each pair once.
         seed: Of the resamples.
         resamples: How many.
@@ -82,7 +85,7 @@ def evaluate(
     if probabilities is not None:
         probabilities = checked_probabilities(probabilities, len(judged), len(scale.levels))
     runs = np.zeros(len(judged), np.int64) if runs is None else runs
-    ranked = _ranking_sums(judged, ranking_scores(probabilities, scores, scale), add_to_carts, runs)
+    ranked = _ranking_sums(judged, ranking_scores(probabilities, scores, scale), add_to_carts, cutoff, runs)
     metrics = {
         "data": _data(judged, scale),
         "labels": None if probabilities is None else measure_labels(judged, probabilities, scale, rule, draws),
@@ -123,7 +126,7 @@ def _each_pair_once(judged: JudgedPairs, runs: Integers) -> JudgedPairs:
 
 
 def _ranking_sums(
-    judged: JudgedPairs, scores: Floats, add_to_carts: Floats | None, runs: Integers
+    judged: JudgedPairs, scores: Floats, add_to_carts: Floats | None, cutoff: int, runs: Integers
 ) -> dict[str, Floats]:
     """By measure, sum and number of the values that each query has; shape (queries, 2)."""
     numbers, found = judged.query_numbers, dict[str, Floats]()
@@ -131,16 +134,17 @@ def _ranking_sums(
         mine = np.flatnonzero(runs == run)
         asked = list(dict.fromkeys(numbers[mine].tolist()))
         carts = None if add_to_carts is None else add_to_carts[mine]
-        for name, values in _ranking_values(judged.select(mine), scores[mine], carts).items():
+        for name, values in _ranking_values(judged.select(mine), scores[mine], carts, cutoff).items():
             found.setdefault(name, np.zeros((numbers.max() + 1, 2)))[asked] += sums_of_values(values)
     return found
 
 
-def _ranking_values(judged: JudgedPairs, scores: Floats, add_to_carts: Floats | None) -> dict[str, Floats]:
+def _ranking_values(judged: JudgedPairs, scores: Floats, add_to_carts: Floats | None, cutoff: int) -> dict[str, Floats]:
     ranking = rank(judged.queries, judged.product_ids, scores)
     values = {f"ndcg_{gain}@{NDCG_CUTOFF}": ndcg(ranking, judged.ratings, gain=gain) for gain in GAINS}
     if add_to_carts is not None:
-        values[f"atc@{ADD_TO_CART_CUTOFF}"] = add_to_cart_share(ranking, add_to_carts)
+        share = add_to_cart_share(ranking, add_to_carts, k=cutoff)
+        values[f"atc@{cutoff}"] = np.where(has_more_than(ranking, cutoff), share, np.nan)
     return values
 
 
@@ -161,8 +165,9 @@ def _method(rule: DecisionRule, draws: Draws, ranked_by_expected_score: bool) ->
         "ndcg_linear": "gain is the rating as given (trec_eval)",
         "ndcg_exponential": "gain is 2^rating - 1 (Burges et al. 2005)",
         "ties": "broken by a hash of query and product id; see the column position",
-        "queries_left_out": "queries without a rating above 0 for NDCG, without an add-to-cart for ATC",
-        "atc": f"share of a query's add-to-carts in its first {ADD_TO_CART_CUTOFF} positions, mean over queries",
+        "queries_left_out": "queries without a rating above 0 for NDCG; for ATC@k without an add-to-cart, or with no "
+        "more than k products",
+        "atc": "share of a query's add-to-carts in its first k positions, mean over queries",
         "optimistic_bias": "share of the errors that are upward",
         "expected_calibration_error": f"{CALIBRATION_BINS} bins of equal width over the top probability",
     }

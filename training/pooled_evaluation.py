@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -41,6 +41,7 @@ def pool(
     scale: LabelScale,
     *,
     rule: DecisionRule = "argmax",
+    cutoff: int | None = None,
     seed: int = 0,
     resamples: int = DEFAULT_RESAMPLES,
 ) -> Pooled:
@@ -50,11 +51,13 @@ def pool(
         folders: Of ``labelstream evaluate``, each once.
         scale: Of their levels.
         rule: From probabilities to a level.
+        cutoff: k of ATC@k; None leaves it out.
         seed: Of the resamples.
         resamples: How many.
 
     Raises:
-        SettingsError: A folder has no predictions, or they are of different kinds or another scale.
+        SettingsError: A folder has no predictions, or they are of different kinds or another scale, or ATC is wanted
+            and they have no adds to cart.
     """
     paths = [folder / f"{PREDICTIONS}.parquet" for folder in folders]
     if len({path.resolve() for path in paths}) < len(paths):
@@ -67,9 +70,14 @@ def pool(
     if probabilities is not None:
         decided = pa.array(decide(probabilities, rule))
         table = table.set_column(table.column_names.index("predicted_level"), "predicted_level", decided)
+    carts: dict[str, Any] = {}
+    if cutoff is not None:
+        if _CARTS not in table.column_names:
+            raise SettingsError(f"{paths[0]}: no column {_CARTS}; evaluate with --atc")
+        carts = {"add_to_carts": table[_CARTS].to_numpy(), "cutoff": cutoff}
     found = evaluate(
         _judged(table), probabilities, scale, scores=table["score"].to_numpy(), rule=rule, runs=runs, seed=seed,
-        add_to_carts=table[_CARTS].to_numpy() if _CARTS in table.column_names else None, resamples=resamples,
+        resamples=resamples, **carts,
     )  # fmt: skip
     sources = [_source(path, len(part)) for path, part in zip(paths, tables, strict=True)]
     metrics = found.metrics | {"pooled": sources}

@@ -134,10 +134,16 @@ def _whole_gains(ratings: Floats, gain: Gain) -> Integers:
     return np.asarray(np.round(gains), np.int64)
 
 
+def has_more_than(ranking: Ranking, k: int) -> NDArray[np.bool_]:
+    """Whether a query has more than k products, so that its order decides which are among the first k."""
+    return np.asarray(np.bincount(ranking.query_numbers, minlength=ranking.queries) > k)
+
+
 def add_to_cart_share(ranking: Ranking, add_to_carts: Floats, *, k: int = ADD_TO_CART_CUTOFF) -> Floats:
     """ATC@k of each query: the share of its add-to-carts that went to the products in its first k positions.
 
-    The measure of engagement of arXiv 2409.17460 (ATC@40). It says something only of queries with more than k products.
+    The measure of engagement of arXiv 2409.17460 (ATC@40). It says something only of queries with more than k products:
+    see :func:`has_more_than`.
 
     Args:
         ranking: Of all products of each query.

@@ -22,7 +22,7 @@ from labelstream.training.gate import CONTENT, ENGAGEMENT
 from labelstream.training.judgments import Integers
 from labelstream.training.lexical import LexicalIndex
 from labelstream.training.ranking_data import TrainingSnapshot, history_of, product_of
-from labelstream.training.ranking_metrics import add_to_cart_share, ndcg, rank
+from labelstream.training.ranking_metrics import add_to_cart_share, has_more_than, ndcg, rank
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +77,7 @@ class RankingTask:
         return {
             CONTENT: ndcg(ranking, self.levels[pairs].astype(float)),
             ENGAGEMENT: np.where(
-                np.bincount(ranking.query_numbers) > cutoff,
-                add_to_cart_share(ranking, self.carts[pairs], k=cutoff),
-                np.nan,
+                has_more_than(ranking, cutoff), add_to_cart_share(ranking, self.carts[pairs], k=cutoff), np.nan
             ),
         }
 
@@ -101,7 +99,7 @@ def read_task(
         TransientError: The lake is locked or its storage does not answer.
     """
     number = lake.snapshot if snapshot is None else snapshot
-    until = _newest_day(lake, number) - timedelta(days=window_days - 1)
+    until = window_start(lake, number, window_days)
     data = TrainingSnapshot(lake, until=until, snapshot=number)
     rows = _of_scale(data.table(), scale, number)
     queries, product_ids = (tuple(rows.column(name).to_pylist()) for name in ("query", "product_id"))
@@ -121,7 +119,7 @@ def read_task(
         content=np.clip(np.asarray(rows.column("expected_score").to_numpy(), float), 0.0, 1.0),
         engagement=engagement_of(lake, since=until, snapshot=number, settings=engagement).of(queries, product_ids),
         levels=np.array([place[level] for level in rows.column("level").to_pylist()], dtype=np.int64),
-        carts=_carts(lake, number, until, queries, product_ids),
+        carts=carts_since(lake, number, until, queries, product_ids),
         judges=tuple(sorted(set(rows.column("model_version").to_pylist()))),
         words=words,
     )
@@ -148,11 +146,16 @@ def _share_of(query: str) -> float:
     return float(int.from_bytes(digest, "big")) / 2**64
 
 
-def _newest_day(lake: Lake, snapshot: int) -> date:
+def window_start(lake: Lake, snapshot: int, window_days: int) -> date:
+    """First day of the window, which ends with the newest day of engagement.
+
+    Raises:
+        SettingsError: The snapshot has no engagement.
+    """
     found = lake.query(f"SELECT max(day) FROM engagement AT (VERSION => {int(snapshot)})")[0][0]
     if not isinstance(found, date):
         raise SettingsError(f"snapshot {snapshot} holds no engagement; stream a search log with impressions first")
-    return found
+    return found - timedelta(days=window_days - 1)
 
 
 def _of_scale(rows: pa.Table, scale: LabelScale, snapshot: int) -> pa.Table:
@@ -164,8 +167,17 @@ def _of_scale(rows: pa.Table, scale: LabelScale, snapshot: int) -> pa.Table:
     return kept
 
 
-def _carts(lake: Lake, snapshot: int, until: date, queries: Sequence[str], product_ids: Sequence[str]) -> Floats:
-    counts = read_counts(lake, since=until, snapshot=snapshot)
+def carts_since(lake: Lake, snapshot: int, day: date, queries: Sequence[str], product_ids: Sequence[str]) -> Floats:
+    """Adds to cart of pairs from a day on; shape (pairs,).
+
+    Args:
+        lake: Open, read-only or not.
+        snapshot: Which state.
+        day: The first.
+        queries: Normalised.
+        product_ids: One for each query.
+    """
+    counts = read_counts(lake, since=day, snapshot=snapshot)
     sums = np.bincount(counts.pair, counts.actions[:, 1], len(counts.queries))
     known = dict(zip(zip(counts.queries, counts.product_ids, strict=True), sums.tolist(), strict=True))
     return np.array([known.get(pair, 0.0) for pair in zip(queries, product_ids, strict=True)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -70,7 +69,7 @@ def ask_ranker(judged: JudgedPairs, products: Sequence[Product], settings: Setti
 
     Raises:
         ModelUnusable: No ranker is there.
-        SettingsError: It wants engagement, and there is no lake.
+        SettingsError: It wants engagement, and there is no lake, or none in it.
     """
     from labelstream.actors.pair_scorer import PairScorer
     from labelstream.training.features import build_features
@@ -89,9 +88,30 @@ def ask_ranker(judged: JudgedPairs, products: Sequence[Product], settings: Setti
     return Answers(None, ranker.score(features.only(wanted)).astype(float))
 
 
+def carts_of(judged: JudgedPairs, settings: Settings) -> Floats:
+    """Adds to cart of the pairs in the newest days of the lake; shape (pairs,).
+
+    Raises:
+        SettingsError: The lake has no engagement.
+    """
+    from labelstream.schemas.keys import normalise_query
+    from labelstream.streaming.lake import Lake
+    from labelstream.training.ranking_task import carts_since, window_start
+
+    queries = [normalise_query(query) for query in judged.queries]
+    with Lake(settings.lake, read_only=True) as lake:
+        snapshot = lake.snapshot
+        first = window_start(lake, snapshot, settings.retrain.window_days)
+        return carts_since(lake, snapshot, first, queries, judged.product_ids)
+
+
 def _history(judged: JudgedPairs, settings: Settings) -> EngagementHistory:
+    """Engagement from before the window, as in training: what ATC is measured by reaches no feature."""
     from labelstream.streaming.lake import Lake
     from labelstream.training.ranking_data import TrainingSnapshot
+    from labelstream.training.ranking_task import window_start
 
     with Lake(settings.lake, read_only=True) as lake:
-        return TrainingSnapshot(lake, until=date.max).history(judged.queries, judged.product_ids)
+        snapshot = lake.snapshot
+        first = window_start(lake, snapshot, settings.retrain.window_days)
+        return TrainingSnapshot(lake, until=first, snapshot=snapshot).history(judged.queries, judged.product_ids)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from labelstream.commands.answers import ask_cross_encoder, ask_labeller, ask_ranker
+from labelstream.commands.answers import ask_cross_encoder, ask_labeller, ask_ranker, carts_of
 from labelstream.commands.judgements import (
     CatalogueOption,
     JudgmentsOption,
@@ -23,6 +23,16 @@ from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.settings import Settings
 
 _SHOWN = ("kappa", "quadratic_kappa", "weighted_f1", "optimistic_bias", "expected_calibration_error")
+
+
+AtcOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Also ATC@k: which share of the adds to cart, those that the lake has of the newest "
+        "LABELSTREAM_RETRAIN_WINDOW_DAYS, is among a query's first k products. Only queries with more than k count.",
+    ),
+]
 
 
 def evaluate(
@@ -41,6 +51,7 @@ def evaluate(
         Path | None, typer.Option(exists=True, file_okay=False, help="Folder of a ranker, or of a registry's version.")
     ] = None,
     decision: Annotated[str, typer.Option(help="From probabilities to a level: argmax or expected.")] = "argmax",
+    atc: AtcOption = None,
     resamples: Annotated[int, typer.Option(min=100, help="Resamples of the queries, for the intervals.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Of the resamples.")] = 0,
 ) -> None:
@@ -57,6 +68,8 @@ def evaluate(
     if sum(model is not None for model in (labeller, cross_encoder, ranker)) != 1:
         raise SettingsError("name one model to measure: --labeller, --cross-encoder or --ranker")
     judged = read_judgements(judgments, catalogue, raters, layout, settings.scale, part)
+    carts: dict[str, Any] = {} if atc is None else {"add_to_carts": carts_of(judged, settings)}
+    cutoff: dict[str, Any] = {} if atc is None else {"cutoff": atc}
     err.print(f"asking the model about {len(judged):,} pairs …")
     if labeller is not None:
         answers = ask_labeller(judged, settings, labeller, adapter)
@@ -65,9 +78,10 @@ def evaluate(
     else:
         products = list(read_catalogue(catalogue, layout) if catalogue else judged.products)
         answers = ask_ranker(judged, products, settings, Path(str(ranker)))
-    found = measure(judged, answers.probabilities, settings.scale, scores=answers.scores, rule=rule,
-                    seed=seed, resamples=resamples)  # fmt: skip
-    table = predictions_table(judged, answers.probabilities, settings.scale, scores=answers.scores, rule=rule)
+    probabilities, scores = answers
+    table = predictions_table(judged, probabilities, settings.scale, scores=scores, rule=rule, **carts)
+    found = measure(judged, probabilities, settings.scale, scores=scores, rule=rule, seed=seed, resamples=resamples,
+                    **carts, **cutoff)  # fmt: skip
     write_evaluation(out, found, table)
     print_measures(found.metrics, out)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from labelstream.commands.evaluate import checked_decision, print_measures
+from labelstream.commands.evaluate import AtcOption, checked_decision, print_measures
 from labelstream.schemas.settings import Settings
 
 
@@ -17,6 +17,7 @@ def pool(
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for metrics.json and predictions.parquet and .csv.")],
     decision: Annotated[str, typer.Option(help="From probabilities to a level: argmax or expected.")] = "argmax",
+    atc: AtcOption = None,
     resamples: Annotated[int, typer.Option(min=100, help="Resamples of the queries, for the intervals.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Of the resamples.")] = 0,
 ) -> None:
@@ -29,6 +30,6 @@ def pool(
     from labelstream.training.pooled_evaluation import pool as measure
 
     rule: Any = checked_decision(decision)
-    found = measure(evaluations, Settings.load().scale, rule=rule, seed=seed, resamples=resamples)
+    found = measure(evaluations, Settings.load().scale, rule=rule, cutoff=atc, seed=seed, resamples=resamples)
     write_evaluation(out, found.evaluation, found.table)
     print_measures(found.evaluation.metrics, out)
