@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from labelstream.commands.registry import models
 from labelstream.schemas.errors import ModelUnusable, SettingsError, TransientError
 from labelstream.training.manifest import MANIFEST, Manifest
-from labelstream.training.registry import Registry, StaleChampion
+from labelstream.training.registry import KINDS, Registry, StaleChampion
 
 
 @pytest.fixture
@@ -119,8 +119,8 @@ def test_what_cannot_be_a_version_is_refused(registry: Registry, tmp_path: Path,
             registry.add(RANKER, folder, origin=origin(), metrics={})
 
 
-def test_only_a_staging_folder_of_the_kind_is_added(registry: Registry):
-    with registry.stage("labeller") as folder, pytest.raises(ValueError, match="staging"):
+def test_only_a_staging_folder_of_the_registry_is_added(registry: Registry, tmp_path: Path):
+    with Registry(tmp_path / "other").stage(RANKER) as folder, pytest.raises(ValueError, match="staging"):
         registry.add(RANKER, folder, origin=origin(), metrics={})
 
 
@@ -277,12 +277,6 @@ def test_what_was_pruned_can_be_added_again_under_a_new_name(registry: Registry,
 def test_at_least_one_version_is_kept(registry: Registry):
     with pytest.raises(SettingsError, match="at least 1"):
         registry.prune(RANKER, keep=0)
-
-
-def test_kinds_do_not_meet(registry: Registry, three: list[str]):
-    assert registry.champion("labeller") is None
-    with pytest.raises(SettingsError, match="no labeller"):
-        registry.promote("labeller", three[0], expected=None, reason="")
 
 
 @pytest.mark.usefixtures("three")
@@ -456,7 +450,15 @@ def test_verify_names_what_is_damaged(registry: Registry, three: list[str]):
 
 def test_prune_prints_what_it_deleted(registry: Registry, three: list[str]):
     assert three[0] in command(registry, "prune", "--keep", "1")
-    assert command(registry, "list", "--kind", "labeller").count("\n") < 6
+    assert three[0] not in command(registry, "list")
+
+
+def test_there_are_versions_of_nothing_but_rankers(registry: Registry):
+    assert KINDS == (RANKER,)
+    made = add(registry, "trees")
+    assert f"ranker {made}" in command(registry, "show", made)
+    refused = CliRunner().invoke(models, ["list", "--kind", "labeller"])
+    assert "No such option" in refused.output
 
 
 def test_a_registry_that_is_not_there_is_named(registry: Registry):

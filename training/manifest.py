@@ -28,7 +28,9 @@ from labelstream.schemas.product import Moment
 
 MANIFEST = "manifest.json"
 
-Kind = Literal["ranker", "labeller", "cross-encoder"]
+# Labellers and cross-encoders are folders that a setting names; only of rankers a run makes version after version.
+Kind = Literal["ranker"]
+RANKER: Kind = "ranker"
 
 _DIGITS = 16
 _SECRET_NAME = re.compile(

@@ -17,13 +17,13 @@ from labelstream.training.features import FeatureTable
 from labelstream.training.gate import CONTENT, METRICS, Evidence, Verdict, judge
 from labelstream.training.human_content import HumanJudgements
 from labelstream.training.judgments import Integers
-from labelstream.training.manifest import DataSnapshot, Kind, Origin
+from labelstream.training.manifest import RANKER, DataSnapshot, Origin
 from labelstream.training.ranker import Ranker
 from labelstream.training.ranker_fit import fit_ranker
 from labelstream.training.ranking_task import RankingTask, read_task, split_queries
 from labelstream.training.registry import Entry, Registry
 
-KIND: Kind = "ranker"
+KIND = RANKER
 
 _SECTIONS = ("retrain", "gate", "engagement", "ranker")
 

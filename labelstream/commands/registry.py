@@ -1,4 +1,4 @@
-"""labelstream models: what the registry holds, and who is champion."""
+"""labelstream models: what the registry of rankers holds, and who is champion."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from labelstream.console import out, print_facts, print_table
 from labelstream.printable import printable
 from labelstream.schemas.errors import ModelUnusable, SettingsError
 from labelstream.schemas.settings import Settings
-from labelstream.training.manifest import Kind
+from labelstream.training.manifest import RANKER
 
 if TYPE_CHECKING:
     from labelstream.training.manifest import Manifest
@@ -21,40 +21,39 @@ if TYPE_CHECKING:
 models = typer.Typer(
     name="models",
     no_args_is_help=True,
-    help="Versions of the trained models: which one is champion, promotion by hand, and the way back.",
+    help="Versions of the ranker: which one is champion, promotion by hand, and the way back.",
 )
 
 Folder = Annotated[
     Path | None, typer.Option("--registry", help="Folder of the registry; left out, LABELSTREAM_REGISTRY_FOLDER.")
 ]
-OfKind = Annotated[Kind, typer.Option("--kind", "-k", help="Which models.")]
 Version = Annotated[str, typer.Argument(help="As `models list` shows it.", show_default=False)]
 Reason = Annotated[str, typer.Option(help="Why, for those who read the history.")]
 
 
 @models.command("list")
-def list_versions(kind: OfKind = "ranker", folder: Folder = None) -> None:
+def list_versions(folder: Folder = None) -> None:
     """All versions, oldest first, with their figures, and where one rollback after another leads to."""
     registry = _registry(folder)
-    path = registry.history(kind).rollback_path
+    path = registry.history(RANKER).rollback_path
     rows = [
         (m.version, _time(m.created_at), _standing(m.version, path), m.origin.data.snapshot, _figures(m.metrics))
-        for m in registry.versions(kind)
+        for m in registry.versions(RANKER)
     ]
-    print_table(f"{kind} versions", ("version", "created", "", "snapshot", "metrics"), rows)
+    print_table("ranker versions", ("version", "created", "", "snapshot", "metrics"), rows)
 
 
 @models.command()
-def show(version: Version, kind: OfKind = "ranker", folder: Folder = None) -> None:
+def show(version: Version, folder: Folder = None) -> None:
     """One version: what it was made from, how well it did, its files and its history."""
     registry = _registry(folder)
-    manifest = registry.manifest(kind, version)
-    print_facts(f"{kind} {version}", _facts(manifest))
+    manifest = registry.manifest(RANKER, version)
+    print_facts(f"ranker {version}", _facts(manifest))
     print_facts("settings", _flat(manifest.origin.settings))
     print_facts("metrics", _flat(manifest.metrics))
     files = [(name, file.size, file.sha256) for name, file in manifest.files.items()]
     print_table("files", ("file", "bytes", "sha256"), files)
-    steps = [r for r in registry.history(kind).records if version in (r.version, r.previous, *r.pruned)]
+    steps = [r for r in registry.history(RANKER).records if version in (r.version, r.previous, *r.pruned)]
     print_table(
         "history", ("step", "action", "at", "champion", "before", "reason"),
         [(r.number, r.action, _time(r.at), r.version, r.previous, r.reason) for r in steps],
@@ -62,19 +61,16 @@ def show(version: Version, kind: OfKind = "ranker", folder: Folder = None) -> No
 
 
 @models.command()
-def promote(
-    version: Version, kind: OfKind = "ranker", folder: Folder = None, reason: Reason = "promoted by hand"
-) -> None:
+def promote(version: Version, folder: Folder = None, reason: Reason = "promoted by hand") -> None:
     """Make a version the champion, past the gate. Serving picks it up by itself."""
     registry = _registry(folder)
-    current = registry.champion(kind)
+    current = registry.champion(RANKER)
     expected = current.version if current else None
-    _print_champion(kind, registry.promote(kind, version, expected=expected, reason=reason))
+    _print_champion(registry.promote(RANKER, version, expected=expected, reason=reason))
 
 
 @models.command()
 def rollback(
-    kind: OfKind = "ranker",
     folder: Folder = None,
     reason: Reason = "rolled back by hand",
     unwanted: Annotated[
@@ -83,20 +79,19 @@ def rollback(
     ] = None,
 ) -> None:
     """Go back to the champion before this one; again goes back further. `models promote` is the way forward."""
-    _print_champion(kind, _registry(folder).rollback(kind, reason, expected=unwanted))
+    _print_champion(_registry(folder).rollback(RANKER, reason, expected=unwanted))
 
 
 @models.command()
 def verify(
     version: Annotated[str | None, typer.Argument(help="One version; all without it.", show_default=False)] = None,
-    kind: OfKind = "ranker",
     folder: Folder = None,
 ) -> None:
     """Compare files with manifests, every byte of them; exit code 1 where something has changed."""
     registry = _registry(folder)
-    found = {name: registry.verify(kind, name) for name in ([version] if version else registry.names(kind))}
+    found = {name: registry.verify(RANKER, name) for name in ([version] if version else registry.names(RANKER))}
     rows = [(name, "; ".join(wrong) or "as it was added") for name, wrong in found.items()]
-    print_table(f"{kind} versions", ("version", "files"), rows)
+    print_table("ranker versions", ("version", "files"), rows)
     if damaged := [name for name, wrong in found.items() if wrong]:
         raise ModelUnusable(f"damaged: {', '.join(damaged)}; delete their folders and train them again")
 
@@ -104,12 +99,11 @@ def verify(
 @models.command()
 def prune(
     keep: Annotated[int, typer.Option(min=1, help="How many of the newest to keep, and how many rollbacks.")] = 5,
-    kind: OfKind = "ranker",
     folder: Folder = None,
 ) -> None:
     """Delete old versions; the champion, and those that rollbacks lead to, stay."""
-    gone = _registry(folder).prune(kind, keep=keep)
-    print_table(f"{kind} versions", ("deleted",), [(version,) for version in gone])
+    gone = _registry(folder).prune(RANKER, keep=keep)
+    print_table("ranker versions", ("deleted",), [(version,) for version in gone])
 
 
 def _registry(given: Path | None) -> Registry:
@@ -163,5 +157,5 @@ def _flat(values: Any, name: str = "") -> dict[str, Any]:
     return flat
 
 
-def _print_champion(kind: Kind, champion: Entry) -> None:
-    out.print(f"{kind} champion: {champion.version} (before: {champion.previous or 'none'})", markup=False)
+def _print_champion(champion: Entry) -> None:
+    out.print(f"ranker champion: {champion.version} (before: {champion.previous or 'none'})", markup=False)
