@@ -147,6 +147,19 @@ def test_no_pairs_have_no_history(lake: Lake):
     assert (history.pair.shape, history.product.shape) == ((0, 4), (0, 4))
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 50])
+def test_whole_queries_are_all_rows_in_order(lake: Lake, monkeypatch: pytest.MonkeyPatch, size: int):
+    training = TrainingSnapshot(lake, until=UNTIL)
+    rows = training.table()
+    nothing = rows.slice(0, 0).to_batches() or [pa.RecordBatch.from_pylist([], rows.schema)]
+    batches = [*nothing, *rows.combine_chunks().to_batches(max_chunksize=size), *nothing]
+    monkeypatch.setattr(training, "batches", lambda: iter(batches))
+    parts = list(training.whole_queries())
+    assert pa.concat_tables(parts).equals(rows)
+    queries = [set(column(part, "query")) for part in parts]
+    assert sum(map(len, queries)) == len(set.union(*queries)) == 2
+
+
 def test_a_snapshot_stays_what_it_was(bench: Bench):
     old = TrainingSnapshot(bench.lake, until=UNTIL)
     first = old.table()

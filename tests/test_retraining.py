@@ -28,12 +28,14 @@ from labelstream.schemas.settings import Settings
 from labelstream.schemas.tables import ENGAGEMENT, LABELS, PRODUCTS
 from labelstream.streaming.commit import rows
 from labelstream.streaming.lake import Lake
+from labelstream.training import ranking_task
 from labelstream.training.features import FeatureTable
 from labelstream.training.gate import CONTENT, METRICS
 from labelstream.training.human_content import HumanJudgements
 from labelstream.training.judgments import JudgedPairs
 from labelstream.training.ranker import Ranker
 from labelstream.training.ranker_fit import fit_ranker
+from labelstream.training.ranking_data import TrainingSnapshot
 from labelstream.training.ranking_task import read_task, split_queries
 from labelstream.training.registry import Registry
 from labelstream.training.retraining import Retrained, retrain
@@ -238,6 +240,30 @@ def test_features_end_where_labels_and_measures_begin(lake: Lake):
     assert set(task.measure(every, task.content, cutoff=4)) == set(METRICS)
     _, engagement = (task.measure(every, task.content, cutoff=cutoff)[METRICS[1]] for cutoff in (4, 9))
     assert np.isnan(engagement).all()  # nine products are all in the first nine places
+
+
+def test_a_task_is_read_a_few_queries_at_a_time(lake: Lake, monkeypatch: pytest.MonkeyPatch):
+    """The texts of the products are the bulk of it, and are never all in memory."""
+    whole = read_task(lake, SCALE, EngagementSettings(), window_days=7)
+    sizes: list[int] = []
+    build = ranking_task.build_features
+
+    def counted(queries: Any, *arguments: Any, **options: Any) -> FeatureTable:
+        sizes.append(len(queries))
+        return build(queries, *arguments, **options)
+
+    def few(snapshot: TrainingSnapshot) -> Any:
+        return iter(snapshot.table().combine_chunks().to_batches(max_chunksize=20))
+
+    monkeypatch.setattr(ranking_task, "build_features", counted)
+    monkeypatch.setattr(TrainingSnapshot, "batches", few)
+    parts = read_task(lake, SCALE, EngagementSettings(), window_days=7)
+    assert max(sizes) <= 36 < sum(sizes) == len(whole)
+    assert (parts.queries, parts.product_ids, parts.judges) == (whole.queries, whole.product_ids, whole.judges)
+    assert parts.features.names == whole.features.names
+    for name in ("content", "engagement", "levels", "carts"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+    np.testing.assert_array_equal(parts.features.values, whole.features.values)
 
 
 def test_a_query_is_always_on_the_same_side():

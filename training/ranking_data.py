@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.keys import normalise_query
@@ -26,6 +27,7 @@ _LABEL = (
     "cross_encoder_score", "model_version", "scale_version",
 )  # fmt: skip
 _PRODUCT = ("title", "brand", "category", "description", "attributes", "price")
+PRODUCT_COLUMNS = ("product_id", *_PRODUCT)
 
 
 class TrainingCounts(NamedTuple):
@@ -112,10 +114,24 @@ class TrainingSnapshot:
         self.count()
         return self._lake.execute(self._statement(), [self.until]).to_arrow_table()
 
+    def whole_queries(self) -> Iterator[pa.Table]:
+        """All of :meth:`batches`, cut so that the pairs of a query lie in one table."""
+        left: pa.Table | None = None
+        for batch in self.batches():
+            if not batch.num_rows:
+                continue
+            read = pa.Table.from_batches([batch])
+            rows = read if left is None else pa.concat_tables([left, read])
+            last = pc.index(rows["query"], rows["query"][-1]).as_py()  # more of this query may come
+            if last:
+                yield rows.slice(0, last)
+            left = rows.slice(last)
+        if left is not None:
+            yield left
+
     def products(self) -> Iterator[Product]:
         """The catalogue of the snapshot, ordered by product id."""
-        columns = ", ".join(("product_id", *_PRODUCT))
-        statement = f"SELECT {columns} FROM {self._at('products')} ORDER BY product_id"
+        statement = f"SELECT {', '.join(PRODUCT_COLUMNS)} FROM {self._at('products')} ORDER BY product_id"
         for batch in self._lake.arrow_batches(statement):
             yield from map(product_of, batch.to_pylist())
 
@@ -177,7 +193,7 @@ def history_of(rows: pa.Table | pa.RecordBatch, until: date) -> EngagementHistor
 
 def product_of(row: Mapping[str, Any]) -> Product:
     """The product of a row that has its columns."""
-    fields = {name: row[name] for name in ("product_id", *_PRODUCT)}
+    fields = {name: row[name] for name in PRODUCT_COLUMNS}
     fields["attributes"] = json.loads(row["attributes"])
     # For each default factory that is left to it, pydantic would inspect a signature: thrice the time of all the rest.
     return Product.model_construct(set(fields), **fields, alternative_ids=[])

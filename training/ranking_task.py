@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +24,7 @@ from labelstream.training.features import FeatureTable, build_features
 from labelstream.training.gate import CONTENT, ENGAGEMENT
 from labelstream.training.judgments import Integers
 from labelstream.training.lexical import LexicalIndex
-from labelstream.training.ranking_data import TrainingSnapshot, history_of, product_of
+from labelstream.training.ranking_data import PRODUCT_COLUMNS, TrainingSnapshot, history_of, product_of
 from labelstream.training.ranking_metrics import add_to_cart_share, has_more_than, ndcg, rank
 
 
@@ -101,27 +104,73 @@ def read_task(
     number = lake.snapshot if snapshot is None else snapshot
     until = window_start(lake, number, window_days)
     data = TrainingSnapshot(lake, until=until, snapshot=number)
-    rows = _of_scale(data.table(), scale, number)
-    queries, product_ids = (tuple(rows.column(name).to_pylist()) for name in ("query", "product_id"))
-    scores = rows.column("cross_encoder_score").to_numpy()
     words = LexicalIndex(data.products())
-    features = build_features(
-        queries, [product_of(row) for row in rows.to_pylist()], words,
-        cross_encoder_scores=np.asarray(scores, float), history=history_of(rows, until),
-    )  # fmt: skip
-    place = {level: number for number, level in enumerate(scale.levels)}
+    rows = _read_rows(data, scale, words)
+    queries, product_ids = rows.queries, rows.product_ids
     return RankingTask(
         snapshot=number,
         until=until,
         queries=queries,
         product_ids=product_ids,
-        features=features,
-        content=np.clip(np.asarray(rows.column("expected_score").to_numpy(), float), 0.0, 1.0),
+        features=rows.features,
+        content=rows.content,
         engagement=engagement_of(lake, since=until, snapshot=number, settings=engagement).of(queries, product_ids),
-        levels=np.array([place[level] for level in rows.column("level").to_pylist()], dtype=np.int64),
+        levels=rows.levels,
         carts=carts_since(lake, number, until, queries, product_ids),
-        judges=tuple(sorted(set(rows.column("model_version").to_pylist()))),
+        judges=rows.judges,
         words=words,
+    )
+
+
+class _Rows(NamedTuple):
+    """What a task takes from the labels; see there."""
+
+    queries: tuple[str, ...]
+    product_ids: tuple[str, ...]
+    features: FeatureTable
+    content: Floats
+    levels: Integers
+    judges: tuple[str, ...]
+
+
+def _read_rows(data: TrainingSnapshot, scale: LabelScale, words: LexicalIndex) -> _Rows:
+    """Read the pairs some queries at a time: the products' texts are the bulk, and only features stay of them."""
+    parts = [part for table in data.whole_queries() if (part := _of_scale(table, data.until, scale, words))]
+    if not parts:
+        raise SettingsError(
+            f"snapshot {data.snapshot}: no label is of the scale {list(scale.levels)}; set the labels' scale"
+        )
+    queries, product_ids, features, content, levels, judges = zip(*parts, strict=True)
+    return _Rows(
+        tuple(itertools.chain(*queries)),
+        tuple(itertools.chain(*product_ids)),
+        FeatureTable(features[0].names, np.concatenate([part.values for part in features])),
+        np.concatenate(content),
+        np.concatenate(levels),
+        tuple(sorted(set(itertools.chain(*judges)))),
+    )
+
+
+def _of_scale(table: pa.Table, until: date, scale: LabelScale, words: LexicalIndex) -> _Rows | None:
+    """Whole queries without the labels of other scales; None where none is left."""
+    rows = table.filter(pa.compute.equal(table["scale_version"], scale.version))
+    if not rows.num_rows:
+        return None
+    # The same text many times over is kept once.
+    queries, product_ids = (tuple(map(sys.intern, rows[name].to_pylist())) for name in ("query", "product_id"))
+    features = build_features(
+        queries, [product_of(row) for row in rows.select(PRODUCT_COLUMNS).to_pylist()], words,
+        cross_encoder_scores=np.asarray(rows["cross_encoder_score"].to_numpy(), float),
+        history=history_of(rows, until),
+    )  # fmt: skip
+    place = {level: number for number, level in enumerate(scale.levels)}
+    return _Rows(
+        queries,
+        product_ids,
+        features,
+        np.clip(np.asarray(rows["expected_score"].to_numpy(), float), 0.0, 1.0),
+        np.array([place[level] for level in rows["level"].to_pylist()], dtype=np.int64),
+        tuple(pa.compute.unique(rows["model_version"]).to_pylist()),
     )
 
 
@@ -156,15 +205,6 @@ def window_start(lake: Lake, snapshot: int, window_days: int) -> date:
     if not isinstance(found, date):
         raise SettingsError(f"snapshot {snapshot} holds no engagement; stream a search log with impressions first")
     return found - timedelta(days=window_days - 1)
-
-
-def _of_scale(rows: pa.Table, scale: LabelScale, snapshot: int) -> pa.Table:
-    kept = rows.filter(pa.compute.equal(rows.column("scale_version"), scale.version))
-    if not len(kept):
-        raise SettingsError(
-            f"snapshot {snapshot}: no label is of the scale {list(scale.levels)}; set the labels' scale"
-        )
-    return kept
 
 
 def carts_since(lake: Lake, snapshot: int, day: date, queries: Sequence[str], product_ids: Sequence[str]) -> Floats:
