@@ -13,6 +13,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from labelstream.actors.cluster import answer, answer_patiently, as_our_error, start_actor, start_ray
 from labelstream.actors.ingest import IngestActor, ingest_options
+from labelstream.actors.labeller_scaling import LabellerCount, LabellerScaling
 from labelstream.actors.model_pool import MODEL_LOAD_S, ModelPool
 from labelstream.actors.remote import first_line
 from labelstream.actors.writer import LakeStatus, Writer, writer_options
@@ -37,12 +38,14 @@ class Progress:
         reports: One for each Ingest replica that answers.
         lag: Records in Kafka that the lake does not have; None while the broker does not answer.
         restarts: Actors that had to be started again.
+        labellers: How many there should be, and how many take work.
     """
 
     lake: LakeStatus | None = None
     reports: list[IngestReport] = field(default_factory=list)
     lag: int | None = None
     restarts: int = 0
+    labellers: LabellerCount | None = None
 
 
 class Application:
@@ -57,6 +60,7 @@ class Application:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._pool: ModelPool | None = None
+        self._scaling: LabellerScaling | None = None
         self._writer: Any = None
         self._ingests: list[Any] = []
         self._runs: dict[Any, int] = {}
@@ -93,6 +97,7 @@ class Application:
         self._pool = ModelPool(settings)
         answer_patiently(self._writer.status.remote, "writer", MODEL_LOAD_S, settings.stream.give_up_s)
         self.description = self._pool.judge()
+        self._scaling = LabellerScaling(settings, self._pool, self.description)
         self.cross_encoder_version = self._pool.cross_encoder_version()
         count = settings.stream.replicas
         self._ingests = [self._start_ingest(index, count) for index in range(count)]
@@ -109,6 +114,12 @@ class Application:
         assert self._pool is not None
         return self._pool
 
+    @property
+    def scaling(self) -> LabellerScaling:
+        """How many Labellers there are; there once the application has started."""
+        assert self._scaling is not None
+        return self._scaling
+
     def look(self) -> Progress:
         """Watch over the actors once, and say how things are.
 
@@ -117,7 +128,9 @@ class Application:
         """
         self._revive_ingests()
         reports = [self._report(index) for index in range(len(self._ingests))]
-        return Progress(self._lake(), [report for report in reports if report], self._lag(), self._restarts)
+        lake, lag = self._lake(), self._lag()
+        labellers = self.scaling.look(lag, lake.totals["records"] if lake else None)
+        return Progress(lake, [report for report in reports if report], lag, self._restarts, labellers)
 
     def is_drained(self, progress: Progress) -> bool:
         """Whether there is nothing left to do: no lag, nothing in flight, no waiting event that could go on."""
@@ -162,8 +175,9 @@ class Application:
             time.sleep(0.2)  # Ray needs a moment to restart the process; do not spin on one that cannot start
 
     def _report(self, index: int) -> IngestReport | None:
+        asked = self._ingests[index].report.remote(self.scaling.count.ready)  # which tells it too, at every look
         try:
-            report: IngestReport | None = ray.get(self._ingests[index].report.remote(), timeout=ASK_S)
+            report: IngestReport | None = ray.get(asked, timeout=ASK_S)
         except RayError:
             report = None
         else:

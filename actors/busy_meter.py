@@ -18,6 +18,8 @@ class WorkReport:
         errors: Pairs that could not be judged.
         busy_s: Seconds in which at least one batch was being worked on.
         started_at: Unix time of its start; another one after a restart.
+        under_way: Batches that it has now, those that wait included.
+        requests: Those of them for which somebody waits.
     """
 
     batches: int
@@ -25,6 +27,8 @@ class WorkReport:
     errors: int
     busy_s: float
     started_at: float = 0.0
+    under_way: int = 0
+    requests: int = 0
 
     @property
     def pairs_per_second(self) -> float:
@@ -41,20 +45,26 @@ class BusyMeter:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._batches = self._pairs = self._errors = self._under_way = 0
+        self._batches = self._pairs = self._errors = self._under_way = self._requests = 0
         self._busy_s = self._since = 0.0
         self._started_at = time.time()
 
     @contextmanager
-    def batch(self) -> Iterator[None]:
-        """Around the work on one batch; overlapping batches count their time once."""
+    def batch(self, *, is_request: bool = False) -> Iterator[None]:
+        """Around the work on one batch; overlapping batches count their time once.
+
+        Args:
+            is_request: Somebody waits for the answer.
+        """
         if self._under_way == 0:
             self._since = self._clock()
         self._under_way += 1
+        self._requests += is_request
         try:
             yield
         finally:
             self._under_way -= 1
+            self._requests -= is_request
             if self._under_way == 0:
                 self._busy_s += self._clock() - self._since
 
@@ -67,4 +77,12 @@ class BusyMeter:
     def report(self) -> WorkReport:
         """The sums so far, with the time of batches that are under way."""
         running = self._clock() - self._since if self._under_way else 0.0
-        return WorkReport(self._batches, self._pairs, self._errors, self._busy_s + running, self._started_at)
+        return WorkReport(
+            self._batches,
+            self._pairs,
+            self._errors,
+            self._busy_s + running,
+            self._started_at,
+            self._under_way,
+            self._requests,
+        )

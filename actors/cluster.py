@@ -35,7 +35,7 @@ def start_ray(settings: Settings) -> None:
         options |= {
             "include_dashboard": False,
             "object_store_memory": settings.ray.object_store_bytes,
-            "num_cpus": max(1, int(settings.labeller.replicas * settings.labeller.cpus)),
+            "num_cpus": max(1, int(settings.labeller.most * settings.labeller.cpus)),
             "_node_ip_address": "127.0.0.1",
         }
     # Without a word, Ray would join whatever cluster it finds on this machine.

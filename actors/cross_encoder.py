@@ -46,7 +46,7 @@ class CrossEncoderActor:
         Raises:
             ValueError: Different numbers of queries and products.
         """
-        with self._meter.batch():
+        with self._meter.batch(is_request=priority < 0):
             steps = self._scorer.score_in_steps(queries, products)
             scores = await asyncio.wrap_future(self._worker.submit(steps, priority=priority))
             self._meter.count(pairs=len(queries))

@@ -50,6 +50,7 @@ class IngestActor:
         self._cross_encoder_version = cross_encoder_version
         self._stopping = threading.Event()
         self._ingest: Ingest | None = None
+        self._judges: ReplicaPool | None = None
 
     def run(self) -> int:
         """Consume until stopped.
@@ -89,8 +90,14 @@ class IngestActor:
             if follower.has_begun.wait(0.1):
                 return
 
-    def report(self) -> IngestReport | None:
-        """What it is doing; None before it has begun."""
+    def report(self, labellers: int | None = None) -> IngestReport | None:
+        """What it is doing; None before it has begun.
+
+        Args:
+            labellers: How many take work by now; None for no news.
+        """
+        if self._judges is not None and labellers is not None:
+            self._judges.use(labellers)
         return None if self._ingest is None else self._ingest.report
 
     def stop(self) -> None:
@@ -102,11 +109,9 @@ class IngestActor:
     def _services(self, publisher: Publisher) -> Services:
         labeller, encoder, stream = self._settings.labeller, self._settings.encoder, self._settings.stream
         # By name: a restarted Ingest finds the others again, whoever started it.
-        judges = ReplicaPool("labeller", self._actors("labeller", labeller.replicas), labeller.answer_timeout_s)
-        scorers = ReplicaPool(
-            "cross-encoder", self._actors("cross-encoder", encoder.replicas * encoder.enabled), encoder.answer_timeout_s
-        )
-        writer = RemoteWriter(ray.get_actor("writer", namespace=self._settings.ray.namespace))
+        judges = self._judges = self._pool("labeller", labeller.replicas, labeller.answer_timeout_s)
+        scorers = self._pool("cross-encoder", encoder.replicas * encoder.enabled, encoder.answer_timeout_s)
+        writer = RemoteWriter(self._find("writer"))
         return Services(
             judge=RemoteJudge(judges),
             description=self._description,
@@ -121,9 +126,11 @@ class IngestActor:
             publisher_patience=Patience("broker", PUBLISH_TIMEOUT_S, stream.give_up_s),
         )
 
-    def _actors(self, kind: str, count: int) -> list[Any]:
-        namespace = self._settings.ray.namespace
-        return [ray.get_actor(f"{kind}-{index}", namespace=namespace) for index in range(count)]
+    def _pool(self, kind: str, count: int, answer_timeout_s: float) -> ReplicaPool:
+        return ReplicaPool(kind, lambda index: self._find(f"{kind}-{index}"), count, answer_timeout_s)
+
+    def _find(self, name: str) -> Any:
+        return ray.get_actor(name, namespace=self._settings.ray.namespace)
 
 
 def ingest_options(settings: Settings, replica: int) -> dict[str, Any]:

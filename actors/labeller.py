@@ -56,7 +56,7 @@ class Labeller:
             ModelUnavailable: The engine died; the actor is about to be restarted.
             ValueError: Different numbers of queries and products.
         """
-        with self._meter.batch():
+        with self._meter.batch(is_request=priority < 0):  # the stream's have 0
             # Making tokens takes a thread, so that a big batch does not hold up a small urgent one. No thread can be
             # cancelled, so it does not go on to the engine by itself: a call that was cancelled ends here.
             encoded = await asyncio.to_thread(self._engine.encode, queries, products)

@@ -55,6 +55,11 @@ BUILD_INFO = Metric("labelstream_build_info", "gauge", ("version",), "Always 1; 
 READY = Metric("labelstream_ready", "gauge", (), "1 when every part answers, else 0.")
 RESTARTS = Metric("labelstream_actor_restarts_total", "counter", (), "Ingest actors that had to be started again.")
 
+LABELLERS_WANTED = Metric("labelstream_labellers_wanted", "gauge", (), "Labellers that the work asks for.")
+LABELLERS_READY = Metric(
+    "labelstream_labellers_ready", "gauge", (), "Labellers that have loaded their model and take work."
+)
+
 KEPT_LABELS = Metric(
     "labelstream_kept_labels_total", "counter", (), "Labels made for requests that were brought to the lake."
 )
@@ -157,10 +162,12 @@ STREAM_METRICS = (
 )  # fmt: skip
 MODEL_METRICS = (MODEL_PAIRS, MODEL_ERRORS, MODEL_BATCHES, MODEL_BUSY, MODEL_STARTED)
 LEARNING_METRICS = (DRIFT, CHAMPION, PROMOTED, RETRAINED, RETRAIN_PASSED, REFUSALS)
+LABELLER_METRICS = (LABELLERS_WANTED, LABELLERS_READY)
 KEEPER_METRICS = (KEPT_LABELS, LOST_LABELS)
 # Of what is behind the endpoint: each of its replicas tells them alike, so they must not be added up over pods.
 SHARED_METRICS = (
-    BUILD_INFO, READY, RESTARTS, *KEEPER_METRICS, *STREAM_METRICS, *MODEL_METRICS, *LEARNING_METRICS,
+    BUILD_INFO, READY, RESTARTS, *LABELLER_METRICS, *KEEPER_METRICS, *STREAM_METRICS, *MODEL_METRICS,
+    *LEARNING_METRICS,
 )  # fmt: skip
 METRICS = (*HTTP_METRICS, *SHARED_METRICS)
 

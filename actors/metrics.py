@@ -24,6 +24,7 @@ from labelstream.streaming.ingest import IngestReport
 if TYPE_CHECKING:
     from labelstream.actors.application import Progress
     from labelstream.actors.label_keeper import KeeperReport
+    from labelstream.actors.labeller_scaling import LabellerCount
 
 Series = Mapping[tuple[str, ...], float]
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
@@ -43,6 +44,7 @@ class Observed:
         store: Entries of a local store that no Ingest reports, by kind.
         learning: Drift and champions.
         keeper: Of labels that were asked for; None where they are not kept.
+        labellers: How many there should be, and how many take work; None before they are there.
     """
 
     ready: bool
@@ -51,6 +53,7 @@ class Observed:
     store: Mapping[str, int] = field(default_factory=dict)
     learning: Learning = field(default_factory=Learning)
     keeper: KeeperReport | None = None
+    labellers: LabellerCount | None = None
 
 
 class StreamMetrics(Collector):
@@ -84,6 +87,7 @@ def families(observed: Observed) -> Iterator[Family]:
     simple: dict[Metric, Series] = {
         names.BUILD_INFO: {(__version__,): 1},
         names.READY: {(): observed.ready},
+        **(_labellers(observed.labellers) if observed.labellers is not None else {}),
         **(_progress(observed.progress) if observed.progress is not None else {}),
         **(_keeper(observed.keeper) if observed.keeper is not None else {}),
         **_work(observed.work),
@@ -97,6 +101,10 @@ def families(observed: Observed) -> Iterator[Family]:
     yield from (_family(metric, series) for metric, series in simple.items() if series)
     if reports:
         yield _batch_seconds(reports)
+
+
+def _labellers(count: LabellerCount) -> dict[Metric, Series]:
+    return {names.LABELLERS_WANTED: {(): count.wanted}, names.LABELLERS_READY: {(): count.ready}}
 
 
 def _progress(progress: Progress) -> dict[Metric, Series]:

@@ -49,11 +49,16 @@ def metrics_server(metrics: StreamMetrics, host: str, port: int) -> Iterator[str
         server.server_close()
 
 
-def work_reports(settings: Settings) -> dict[str, WorkReport]:
-    """What each model actor has done, by its name; those that do not answer at once are left out."""
+def work_reports(settings: Settings, labellers: int) -> dict[str, WorkReport]:
+    """What each model actor has done, by its name; those that do not answer at once are left out.
+
+    Args:
+        settings: Where ``encoder`` and ``ray`` matter.
+        labellers: How many take work; one that loads its model could not answer.
+    """
     if not ray.is_initialized():  # Ray would start itself at the first question
         return {}
-    replicas = {"labeller": settings.labeller.replicas, "cross-encoder": settings.encoder.replicas, "ranker": 1}
+    replicas = {"labeller": labellers, "cross-encoder": settings.encoder.replicas, "ranker": 1}
     asked = {}
     for kind, count in replicas.items():
         for name in (f"{kind}-{index}" for index in range(count)):

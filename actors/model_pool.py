@@ -6,7 +6,7 @@ from typing import Any
 
 import ray
 
-from labelstream.actors.cluster import answer_patiently, start_actor
+from labelstream.actors.cluster import NAME_IS_FREE_S, answer_patiently, start_actor
 from labelstream.actors.cross_encoder import CrossEncoderActor, cross_encoder_options
 from labelstream.actors.labeller import Labeller, labeller_options
 from labelstream.schemas.errors import ModelUnusable
@@ -28,10 +28,9 @@ class ModelPool:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._labellers = [
-            start_actor(Labeller, labeller_options(settings, index), settings)
-            for index in range(settings.labeller.replicas)
-        ]
+        self._labellers: list[Any] = []
+        for _ in range(settings.labeller.replicas):
+            self.add_labeller()
         self._cross_encoders = [
             start_actor(CrossEncoderActor, cross_encoder_options(settings, index), settings)
             for index in range(settings.encoder.replicas * settings.encoder.enabled)
@@ -51,6 +50,26 @@ class ModelPool:
     def actors(self) -> list[Any]:
         """All of them."""
         return [*self._cross_encoders, *self._labellers]
+
+    def add_labeller(self, patience_s: float = NAME_IS_FREE_S) -> Any:
+        """Start another Labeller, without waiting for its model; it gets the next number.
+
+        Args:
+            patience_s: How long to wait for its name.
+
+        Returns:
+            Its handle.
+
+        Raises:
+            SettingsError: Somebody else has its name.
+        """
+        options = labeller_options(self._settings, len(self._labellers))
+        self._labellers.append(start_actor(Labeller, options, self._settings, patience_s=patience_s))
+        return self._labellers[-1]
+
+    def end_labeller(self) -> None:
+        """End the one with the highest number."""
+        ray.kill(self._labellers.pop())
 
     def judge(self) -> JudgeDescription:
         """Who judges; waits until every replica has loaded its model.

@@ -15,6 +15,7 @@ from labelstream.actors.application import Application, Progress
 from labelstream.actors.cluster import start_actor
 from labelstream.actors.endpoint.logs import configure_logging
 from labelstream.actors.label_keeper import LabelKeeper, LatePublisher
+from labelstream.actors.labeller_scaling import LabellerScaling
 from labelstream.actors.learning_watch import learning_watch, read_learning
 from labelstream.actors.metrics import Observed, metrics_text
 from labelstream.actors.metrics_server import work_reports
@@ -77,17 +78,18 @@ class Models:
         self._closing.callback(ray.kill, ranker)
         if with_stream:
             self._application = self._closing.enter_context(Application(settings))
-            pool = self._application.pool
+            pool, self._scaling = self._application.pool, self._application.scaling
         else:
             pool = ModelPool(settings)
             self._closing.callback(pool.close)
+            self._scaling = LabellerScaling(settings, pool, pool.judge())
         self._pool = PoolDescription(pool.judge(), pool.cross_encoder_version())
         self._replicas = self._closing.enter_context(ReplicaWatch.over(settings, pool, ranker))
         if settings.endpoint.keep_labels:
             self._keep_labels(with_stream)
         learning = learning_watch(lambda: read_learning(settings.lake, Registry(settings.registry.folder)))
         self._learning = self._closing.enter_context(learning)
-        if with_stream:
+        if with_stream or settings.labeller.most > settings.labeller.replicas:
             self._watching.start()
 
     def _keep_labels(self, with_stream: bool) -> None:
@@ -110,9 +112,8 @@ class Models:
         self._closing.callback(self._keeper.close)
 
     def _watch(self) -> None:
-        assert self._application is not None
         try:
-            self._progress = self._application.look()
+            self._look()
         except LabelstreamError as error:
             _log.error("the stream has ended: %s: %s", type(error).__name__, error)
             self._end_with(error)
@@ -124,9 +125,19 @@ class Models:
         self._failure = error
         self._watching.end()
 
+    def _look(self) -> None:
+        if self._application is not None:
+            self._progress = self._application.look()
+        else:
+            self._scaling.look(lag=0, records=0)  # by requests alone
+
     async def describe(self) -> PoolDescription:
         """Which models answer; there is an answer once they all do."""
         return self._pool
+
+    async def labellers(self) -> int:
+        """How many Labellers take work."""
+        return self._scaling.count.ready
 
     async def state(self) -> State:
         """How the stream is."""
@@ -142,12 +153,13 @@ class Models:
         return await asyncio.to_thread(self._metrics, store)
 
     def _metrics(self, store: Mapping[str, int]) -> str:
-        work = work_reports(self._settings)
-        expected = self._settings.labeller.replicas
-        ready = self._failure is None and sum(name.startswith("labeller") for name in work) == expected
+        labellers = self._scaling.count
+        work = work_reports(self._settings, labellers.ready)
+        ready = self._failure is None and sum(name.startswith("labeller") for name in work) == labellers.ready
         others_store = {} if self._progress is not None else store  # the stream tells of its own
+        learning = self._learning.value
         keeper = None if self._keeper is None else self._keeper.report()
-        return metrics_text(Observed(ready, self._progress, work, others_store, self._learning.value, keeper))
+        return metrics_text(Observed(ready, self._progress, work, others_store, learning, keeper, labellers))
 
     async def stop(self) -> int:
         """Let the stream come to an end.
@@ -187,7 +199,8 @@ class Models:
         until = time.monotonic() + self._settings.endpoint.deadline_s
         before: dict[str, float] = {}
         while time.monotonic() < until:
-            busy = {name: report.busy_s for name, report in work_reports(self._settings).items()}
+            reports = work_reports(self._settings, self._scaling.count.ready)
+            busy = {name: report.busy_s for name, report in reports.items()}
             if busy == before:
                 return
             before = busy

@@ -10,12 +10,11 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from labelstream.actors.cluster import as_callers_error
+from labelstream.actors.remote import AVOIDED_FOR_S
 from labelstream.schemas.errors import ModelUnavailable
 from labelstream.schemas.settings import Settings
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.02, 1.0
-# Ray takes up to two seconds to say that an actor is restarting; not every caller has to find that out.
-_AVOIDED_FOR_S = 5.0
 
 
 class NamedReplicas:
@@ -32,14 +31,25 @@ class NamedReplicas:
 
     def __init__(self, settings: Settings, kind: str, count: int) -> None:
         self._namespace, self._kind = settings.ray.namespace, kind
-        self._handles: list[Any] = [None] * count
-        self._busy = [0] * count
-        self._avoided_until = [0.0] * count
+        self._count = 0
+        self._handles: list[Any] = []
+        self._busy: list[int] = []
+        self._avoided_until: list[float] = []
+        self.use(count)
 
     @property
     def count(self) -> int:
         """How many replicas there should be."""
-        return len(self._handles)
+        return self._count
+
+    def use(self, count: int) -> None:
+        """From now on there are so many; calls to the others come to their end."""
+        more = max(0, count - len(self._handles))
+        self._handles[count:] = [None] * max(0, len(self._handles) - count)  # who comes back is another actor
+        self._handles += [None] * more
+        self._busy += [0] * more
+        self._avoided_until += [0.0] * more
+        self._count = count
 
     async def call(self, method: str, *arguments: Any, deadline: float) -> Any:
         """Ask one replica.
@@ -84,7 +94,7 @@ class NamedReplicas:
             raise as_callers_error(error, name) from None  # it says itself where it comes from
         except RayError as error:
             self._handles[index] = None  # a new actor of this name may be there by now
-            self._avoided_until[index] = time.monotonic() + _AVOIDED_FOR_S
+            self._avoided_until[index] = time.monotonic() + AVOIDED_FOR_S
             raise as_callers_error(error, name) from error
         except (TimeoutError, asyncio.CancelledError):
             if reference is not None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import ray
@@ -21,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 # Batches that a model actor may be given at once: it queues them itself, and answers small questions beside them.
 CALLS_AT_ONCE = 1000
+# Ray takes up to two seconds to say that an actor is restarting; not every caller has to find that out.
+AVOIDED_FOR_S = 5.0
 
 
 def actor_options(settings: Settings, name: str, **options: Any) -> dict[str, Any]:
@@ -69,40 +73,67 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
+class _Replica:
+    """One of a pool, the calls that it owes an answer, and until when others are asked first."""
+
+    def __init__(self, index: int, handle: Any) -> None:
+        self.index, self.handle = index, handle
+        self.owed: dict[int, float] = {}
+        self.avoided_until = 0.0
+
+    def settle(self, number: int, future: Future[Any]) -> None:
+        """A call has come to its end."""
+        self.owed.pop(number, None)
+        if isinstance(future.exception(), ModelUnavailable):
+            self.avoided_until = time.monotonic() + AVOIDED_FOR_S
+
+
 class ReplicaPool:
     """Spreads calls over the replicas of one kind of actor, the least busy first.
 
+    A replica that has just been unavailable is asked after the others: what fails at once would else always be the
+    least busy one.
+
     Args:
         name: What they are, for messages.
-        replicas: Actor handles.
+        find: The handle of a replica by its number; raises ``ValueError`` where there is none.
+        count: How many there are.
         answer_timeout_s: A replica that owes an answer for longer is restarted.
     """
 
-    def __init__(self, name: str, replicas: Sequence[Any], answer_timeout_s: float) -> None:
-        self._name = name
-        self._replicas = list(replicas)
+    def __init__(self, name: str, find: Callable[[int], Any], count: int, answer_timeout_s: float) -> None:
+        self._name, self._find = name, find
+        self._replicas = [_Replica(index, find(index)) for index in range(count)]
         self._answer_timeout_s = answer_timeout_s
-        self._owed: list[dict[int, float]] = [{} for _ in self._replicas]
-        self._calls = 0
+        self._numbers = itertools.count()
+
+    def use(self, count: int) -> None:
+        """From now on there are so many; calls to the others come to their end. Any one thread may say so."""
+        kept = self._replicas[:count]
+        for index in range(len(kept), count):
+            try:
+                kept.append(_Replica(index, self._find(index)))
+            except ValueError:  # it has just died; whoever counts them will notice
+                break
+        self._replicas = kept  # in one assignment: a call under way sees the ones before, or these
 
     def call(self, method: str, *arguments: Any) -> Future[Any]:
         """Ask one replica."""
-        index = min(range(len(self._replicas)), key=lambda replica: len(self._owed[replica]))
-        owed, number = self._owed[index], self._calls
-        self._calls += 1
-        owed[number] = time.monotonic()
-        reference = getattr(self._replicas[index], method).remote(*arguments)
-        future = future_of(reference, f"{self._name} {index}", ModelUnavailable)
-        future.add_done_callback(lambda _: owed.pop(number, None))
+        now, number = time.monotonic(), next(self._numbers)
+        replica = min(self._replicas, key=lambda one: (now < one.avoided_until, len(one.owed)))
+        replica.owed[number] = now
+        reference = getattr(replica.handle, method).remote(*arguments)
+        future = future_of(reference, f"{self._name} {replica.index}", ModelUnavailable)
+        future.add_done_callback(partial(replica.settle, number))
         return future
 
     def restart_silent(self) -> None:
         """Kill replicas that owe an answer for too long; Ray starts them afresh."""
         now = time.monotonic()
-        for replica, owed in zip(self._replicas, self._owed, strict=True):
-            if owed and now - min(owed.values()) >= self._answer_timeout_s:
+        for replica in self._replicas:
+            if replica.owed and now - min(replica.owed.values()) >= self._answer_timeout_s:
                 logger.warning("a %s has not answered for %g s and is restarted", self._name, self._answer_timeout_s)
-                ray.kill(replica, no_restart=False)
+                ray.kill(replica.handle, no_restart=False)
 
 
 class RemoteJudge:

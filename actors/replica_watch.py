@@ -18,6 +18,8 @@ from labelstream.schemas.settings import Settings
 
 # Questions in the time after which a replica counts as hanging, and seconds between two of them at most.
 _QUESTIONS, _LONGEST_INTERVAL_S = 10, 30.0
+# Among those that wait for an answer: behind a full stream the models would look dead.
+_QUESTION = ["is it alive"], ["Title: it\n"], ON_DEMAND_PRIORITY
 
 _log = logging.getLogger(__name__)
 
@@ -91,7 +93,7 @@ class ReplicaWatch:
         """A watch over all that answer requests."""
         patience_s = min(settings.labeller.answer_timeout_s, settings.encoder.answer_timeout_s)
         replicas = list(_replicas(settings, pool, ranker))
-        return cls(replicas, settings.ray.namespace, min(patience_s / _QUESTIONS, _LONGEST_INTERVAL_S))
+        return cls(replicas, settings.ray.namespace, watch_interval_s(patience_s))
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -117,14 +119,22 @@ class ReplicaWatch:
                     _log.exception("%s cannot be looked at", replica.name)
 
 
+def watch_interval_s(answer_timeout_s: float) -> float:
+    """Seconds from one look to the next, for replicas that may owe an answer for so long."""
+    return min(answer_timeout_s / _QUESTIONS, _LONGEST_INTERVAL_S)
+
+
+def watched_labeller(settings: Settings, index: int, actor: Any) -> WatchedReplica:
+    """A Labeller, and the pair that it is asked to judge."""
+    return WatchedReplica(f"labeller-{index}", actor, settings.labeller.answer_timeout_s, "judge", *_QUESTION)
+
+
 def _replicas(settings: Settings, pool: ModelPool, ranker: Any) -> Iterator[WatchedReplica]:
-    labeller_s, encoder_s = settings.labeller.answer_timeout_s, settings.encoder.answer_timeout_s
-    # Among those that wait for an answer: behind a full stream they would look dead.
-    urgent = ["is it alive"], ["Title: it\n"], ON_DEMAND_PRIORITY
+    encoder_s = settings.encoder.answer_timeout_s
     for index, actor in enumerate(pool.labellers):
-        yield WatchedReplica(f"labeller-{index}", actor, labeller_s, "judge", *urgent)
+        yield watched_labeller(settings, index, actor)
     for index, actor in enumerate(pool.cross_encoders):
-        yield WatchedReplica(f"cross-encoder-{index}", actor, encoder_s, "score", *urgent)
+        yield WatchedReplica(f"cross-encoder-{index}", actor, encoder_s, "score", *_QUESTION)
     yield WatchedReplica("ranker-0", ranker, encoder_s, "ping")
 
 

@@ -68,6 +68,7 @@ class Endpoint:
         self._store = self._closing.enter_context(LocalStore(settings.store.path, settings.store.max_bytes))
         self._closing.enter_context(CatalogueFollower(settings, self._store))
         self._answers = self._closing.enter_context(Answers(self._store))
+        self._pool = Pool.of(settings)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Ray Serve after the constructor."""
@@ -80,7 +81,7 @@ class Endpoint:
         services = OnDemand(
             self._settings,
             self._description,
-            Pool.of(self._settings),
+            self._pool,
             self._store,
             self._answers,
             keep=keep,
@@ -89,7 +90,7 @@ class Endpoint:
         return make_app(self._settings, services, telemetry, id_is_echoed=id_is_echoed)
 
     async def check_health(self) -> None:
-        """Ray Serve asks; a label must carry the version of the model that made it.
+        """Ray Serve asks; a label must carry the version of the model that made it, and Labellers come and go.
 
         Raises:
             RuntimeError: ``Models`` has been started again, with other models.
@@ -98,6 +99,7 @@ class Endpoint:
             async with asyncio.timeout(_ASK_S):
                 if await _call(self._models.describe)() != self._description:
                     raise RuntimeError("there are other models now")
+                self._pool.labellers.use(await _call(self._models.labellers)())
 
     async def __del__(self) -> None:
         """Ray Serve awaits it once the last request has its answer, within the time for a graceful shutdown."""

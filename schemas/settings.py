@@ -32,6 +32,7 @@ from labelstream.schemas.learning_settings import (
 from labelstream.schemas.messages import Engagement
 from labelstream.schemas.polarization import Polarization
 from labelstream.schemas.scale import LabelScale, from_json
+from labelstream.schemas.scaling_settings import ScalingSettings
 from labelstream.schemas.section import Section
 
 PREFIX = "LABELSTREAM_"
@@ -159,12 +160,11 @@ class PromptSettings(Section):
     chat_template: bool = Field(default=False, description="Wrap the prompt in the model's chat template.")
 
 
-class LabellerSettings(Section):
+class LabellerSettings(ScalingSettings):
     """The LLM that judges pairs, served by vLLM."""
 
     model: str = Field(default="", description="Folder or hub id of a causal LM or classifier; the demo makes one.")
     adapter: str | None = Field(default=None, description="LoRA adapter folder, by name=folder.")
-    replicas: int = Field(default=1, ge=1, le=1024, description="Number of Labeller actors.")
     gpus: float = Field(default=0, ge=0, description="GPUs of one replica; 0 runs on the CPU.")
     cpus: float = Field(default=1, ge=0, description="CPUs that Ray sets aside for one replica.")
     threads: int = Field(default=0, ge=0, description="Compute threads on the CPU; 0 for all cores.")

@@ -41,6 +41,13 @@ def test_failed_batch_ends_its_time_and_counts_no_pairs():
     assert (report.busy_s, report.batches, report.pairs, report.pairs_per_second) == (1, 0, 0, 0)
 
 
+def test_what_is_under_way_is_told_and_those_for_whom_somebody_waits():
+    meter = BusyMeter()
+    with meter.batch(), meter.batch(is_request=True), meter.batch(is_request=True):
+        assert (meter.report().under_way, meter.report().requests) == (3, 2)
+    assert (meter.report().under_way, meter.report().requests) == (0, 0)
+
+
 @given(st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 10))))
 def test_counts_add_up(batches: list[tuple[int, int]]):
     meter = BusyMeter()

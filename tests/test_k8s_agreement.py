@@ -225,7 +225,17 @@ def test_labellers_find_room(overlay: str, monkeypatch: pytest.MonkeyPatch):
         gpus, cpus = float(limits.get("nvidia.com/gpu", 0)), float(limits["cpu"])
         if gpus >= labeller.gpus and cpus > labeller.cpus:
             room += group["maxReplicas"] * int(gpus / labeller.gpus if labeller.gpus else 1)
-    assert room >= labeller.replicas
+    assert room >= labeller.most
+
+
+@each_overlay
+def test_labellers_that_come_with_the_lag_use_their_group_to_the_full(overlay: str, monkeypatch: pytest.MonkeyPatch):
+    """As many Labellers as their pods may be, and batches for all of them."""
+    settings = loaded(overlay, monkeypatch)
+    groups = one(overlay, "RayService", "labelstream")["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    most = [group["maxReplicas"] for group in groups if group["groupName"] == "labellers"]
+    assert most == ([settings.labeller.max_replicas] if settings.labeller.gpus else [])
+    assert settings.stream.replicas * settings.stream.batches_in_flight >= settings.labeller.most
 
 
 @each_overlay

@@ -24,6 +24,7 @@ from labelstream import __version__
 from labelstream.actors.application import Progress
 from labelstream.actors.busy_meter import BusyMeter, WorkReport
 from labelstream.actors.label_keeper import KeeperReport
+from labelstream.actors.labeller_scaling import LabellerCount
 from labelstream.actors.learning_watch import Learning, learning_watch, read_learning, read_standings
 from labelstream.actors.metric_list import HTTP_METRICS, METRICS
 from labelstream.actors.metrics import Observed, StreamMetrics, metrics_text
@@ -80,7 +81,8 @@ def full_observation(tmp_path: Path) -> Observed:
     standings = read_standings(registry)
     progress = Progress(LakeStatus(4, {}, TOTALS), [a_report(0, 0.3), a_report(1, 0.2, 400)], lag=11, restarts=3)
     work = {"labeller-0": WorkReport(2, 100, 1, 0.5, 1000.0), "cross-encoder-1": WorkReport(3, 50, 0, 0.25, 2000.0)}
-    return Observed(True, progress, work, {"labels": 3}, Learning({"m": 0.5}, standings), KeeperReport(8, 2))
+    learning, keeper, labellers = Learning({"m": 0.5}, standings), KeeperReport(8, 2), LabellerCount(2, 1)
+    return Observed(True, progress, work, {"labels": 3}, learning, keeper, labellers)
 
 
 def add(registry: Registry, content: str, **metrics: Any) -> str:
@@ -114,6 +116,7 @@ def test_the_values_are_those_that_were_seen(tmp_path: Path):
     assert found["labelstream_ready"] == {(): 1}
     assert found["labelstream_lag_records"] == {(): 11}
     assert found["labelstream_actor_restarts_total"] == {(): 3}
+    assert (found["labelstream_labellers_wanted"], found["labelstream_labellers_ready"]) == ({(): 2}, {(): 1})
     assert found["labelstream_waiting_events"] == {(): TOTALS["waiting"]}
     assert found["labelstream_kept_labels_total"] == {(): 8}
     assert found["labelstream_lost_labels_total"] == {(): 2}
@@ -264,7 +267,7 @@ def test_a_taken_port_is_told_by_the_settings_name():
 
 
 def test_without_ray_nobody_works_and_ray_is_not_started():
-    assert work_reports(Settings()) == {}
+    assert work_reports(Settings(), labellers=1) == {}
 
 
 def test_a_meter_knows_when_it_started():

@@ -153,6 +153,27 @@ def test_a_replica_that_is_killed_costs_another_try(tmp_path: Path):
     assert run(ask()) == {few.pids[1]}
 
 
+def test_replicas_that_come_are_asked_and_those_that_go_are_not(tmp_path: Path):
+    few = Few(tmp_path, 2)
+
+    async def ask() -> None:
+        few.replicas.use(1)
+        pondering = await few.pondering()
+        assert {await few.call("who") for _ in range(2)} == {few.pids[0]}
+        few.replicas.use(2)
+        assert await few.call("who") == few.pids[1]
+        few.replicas.use(1)
+        ray.kill(few.actors[1])
+        few.actors[1] = await asyncio.to_thread(few.start, 1)
+        few.replicas.use(2)
+        assert await few.call("who") not in few.pids, "the one of this name that is gone"
+        few.replicas.use(1)
+        pondering.cancel()
+        await asyncio.gather(pondering, return_exceptions=True)
+
+    run(ask())
+
+
 def test_a_replica_that_restarts_is_waited_for(tmp_path: Path):
     few = Few(tmp_path, 1)
 

@@ -75,6 +75,7 @@ def served(kafka: KafkaCluster, collector: Collector, tmp_path_factory: pytest.T
         "LABELSTREAM_LABELLER_MODEL": str(tiny_llama(folder / "labeller")),
         "LABELSTREAM_LABELLER_CACHE_GIGABYTES": "0.1",
         "LABELSTREAM_LABELLER_THREADS": "1",
+        "LABELSTREAM_LABELLER_MAX_REPLICAS": "2",
         "LABELSTREAM_ENCODER_MODEL": str(tiny_cross_encoder(folder / "encoder")),
         "LABELSTREAM_ENCODER_THREADS": "1",
         "LABELSTREAM_STREAM_LINGER_S": "0.1",
@@ -205,6 +206,7 @@ def test_metrics_tell_of_requests_and_of_the_stream(catalogue: Served):
         "labelstream_lost_labels_total 0.0",
     ):
         assert name in text
+    assert "labelstream_labellers_ready 1.0" in text
 
 
 @needs_schemathesis

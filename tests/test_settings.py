@@ -70,6 +70,9 @@ def test_an_argument_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch):
         ("EVENTS_ACTIONS", '{"buy": "bought"}'),
         ("SCALE_LEVELS", "bad,good"),
         ("LABELLER_ADAPTER", "folder"),
+        ("LABELLER_MAX_REPLICAS", "0"),
+        ("LABELLER_MAX_REPLICAS", "2000"),
+        ("LABELLER_DRAIN_TARGET_S", "0"),
         ("KAFKA", "{bad"),
     ],
 )
@@ -100,6 +103,16 @@ def test_all_bad_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch):
 def test_sasl_needs_a_mechanism(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("LABELSTREAM_KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
     with pytest.raises(SettingsError, match="sasl_mechanism"):
+        Settings.load()
+
+
+def test_the_most_labellers_are_not_fewer_than_the_least(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LABELSTREAM_LABELLER_REPLICAS", "4")
+    assert Settings.load().labeller.most == 4
+    monkeypatch.setenv("LABELSTREAM_LABELLER_MAX_REPLICAS", "3")
+    with pytest.raises(
+        SettingsError, match=r"LABELLER_MAX_REPLICAS: must be at least LABELSTREAM_LABELLER_REPLICAS.* 4"
+    ):
         Settings.load()
 
 

@@ -1,0 +1,232 @@
+"""Labellers that come and go while work is under way, on a small real Ray and, once, with a real Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import ray
+from standins import JUDGE, uniform
+from stream import KnownLog, stream_settings, wait_until
+
+from labelstream.actors import labeller_scaling, model_pool
+from labelstream.actors.application import Application, Progress
+from labelstream.actors.busy_meter import BusyMeter, WorkReport
+from labelstream.actors.labeller_scaling import AGAIN_S, LEAVE_S, LabellerCount, LabellerScaling
+from labelstream.actors.metrics_server import work_reports
+from labelstream.actors.model_pool import ModelPool
+from labelstream.schemas.judgements import JudgeDescription, Judgements
+from labelstream.schemas.settings import EncoderSettings, KafkaSettings, LabellerSettings, RaySettings, Settings
+from labelstream.streaming.broker import KafkaCluster
+from labelstream.streaming.kafka_client import ensure_topics
+from labelstream.streaming.lake import Lake
+
+TIMEOUT = 60
+NAMESPACE = "scaling"
+MakeSettings = Callable[..., KafkaSettings]
+
+
+class FixedTimeLabeller:
+    """A Labeller without a model: one pair after the other, each in the same time."""
+
+    seconds_a_pair = 0.02
+
+    def __init__(self, _: Settings) -> None:
+        self._meter, self._free_at = BusyMeter(), 0.0
+
+    async def judge(self, queries: Sequence[str], products: Sequence[str], priority: int = 0) -> Judgements:
+        with self._meter.batch(is_request=priority < 0):
+            now = asyncio.get_running_loop().time()
+            self._free_at = max(now, self._free_at) + len(queries) * self.seconds_a_pair
+            await asyncio.sleep(self._free_at - now)
+            self._meter.count(pairs=len(products))
+        return uniform(len(queries))
+
+    async def describe(self) -> JudgeDescription:
+        return JUDGE
+
+    async def report(self) -> WorkReport:
+        return self._meter.report()
+
+
+class ObedientLabeller:
+    """Says of itself what stands in a folder: how many requests it has, and which model the second one holds."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._folder = Path(settings.labeller.model)
+
+    async def judge(self, queries: Sequence[str], *_: object) -> Judgements:
+        return uniform(len(queries))
+
+    async def describe(self) -> JudgeDescription:
+        second = ray.get_runtime_context().get_actor_name() == "labeller-1"
+        return replace(JUDGE, model_version=self._note("model", JUDGE.model_version)) if second else JUDGE
+
+    async def report(self) -> WorkReport:
+        under_way = int(self._note("under way", "0"))
+        return WorkReport(0, 0, 0, 0.0, 0.0, under_way, int(self._note("requests", "0")))
+
+    def _note(self, name: str, default: str) -> str:
+        note = self._folder / name
+        return note.read_text() if note.exists() else default
+
+
+class Fleet:
+    """A pool of obedient Labellers and its scaling, with a clock that is set by hand."""
+
+    def __init__(self, folder: Path) -> None:
+        labeller = LabellerSettings(
+            model=str(folder), cpus=0, max_replicas=2, drain_target_s=10, target_requests=4, scale_down_delay_s=30
+        )
+        encoder, ray_settings = EncoderSettings(enabled=False), RaySettings(namespace=NAMESPACE)
+        self.settings = Settings(labeller=labeller, encoder=encoder, ray=ray_settings)
+        self.folder, self.now = folder, 1000.0
+        self.pool = ModelPool(self.settings)
+        self.scaling = LabellerScaling(self.settings, self.pool, self.pool.judge(), clock=lambda: self.now)
+
+    def note(self, name: str, value: object) -> None:
+        (self.folder / name).write_text(str(value))
+
+    def look(self, seconds: float = 0) -> LabellerCount:
+        """A look, so much later than the last one."""
+        self.now += seconds
+        return self.scaling.look(lag=0, records=0)
+
+    def overload(self) -> None:
+        """Enough requests, for long enough, that another Labeller is started."""
+        self.note("requests", 5)
+        self.look()
+        assert self.look(10).wanted == 2
+
+    def look_until(self, expected: LabellerCount) -> None:
+        """Look, with the clock standing still, until this is so."""
+        wait_until(lambda: self.look() == expected, TIMEOUT, str(expected), explain=lambda: str(self.look()))
+
+    def names(self) -> set[str]:
+        return {named["name"] for named in ray.util.list_named_actors(all_namespaces=True)}
+
+    def wait_for_names(self, *names: str) -> None:
+        wait_until(lambda: self.names() == set(names), TIMEOUT, str(names), explain=lambda: str(self.names()))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_ray() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=":")  # where the stand-ins are
+        ray.init(
+            "local",
+            num_cpus=1,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="error",
+            namespace=NAMESPACE,
+            object_store_memory=80 << 20,
+            _node_ip_address="127.0.0.1",
+        )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
+    monkeypatch.setattr(model_pool, "Labeller", ObedientLabeller)
+    one = Fleet(tmp_path)
+    yield one
+    one.pool.close()
+    one.wait_for_names()
+
+
+def test_requests_bring_a_labeller_and_quiet_takes_it_away(fleet: Fleet):
+    fleet.overload()
+    fleet.look_until(LabellerCount(wanted=2, ready=2))
+    fleet.note("requests", 0)
+    fleet.note("under way", 1)
+    fleet.look()
+    assert fleet.look(10) == (2, 2)
+    assert fleet.look(30) == (1, 1)
+    assert fleet.look(LEAVE_S) == (1, 1)
+    assert fleet.names() == {"labeller-0", "labeller-1"}, "it has something left to do"
+    fleet.note("under way", 0)
+    fleet.look()
+    fleet.wait_for_names("labeller-0")
+
+
+def test_one_that_does_not_finish_goes_all_the_same(fleet: Fleet):
+    fleet.overload()
+    fleet.look_until(LabellerCount(wanted=2, ready=2))
+    fleet.note("requests", 0)
+    fleet.note("under way", 1)
+    for seconds in (0, 10, 30, LEAVE_S + fleet.settings.labeller.answer_timeout_s):
+        fleet.look(seconds)
+    fleet.wait_for_names("labeller-0")
+
+
+def test_a_labeller_with_another_model_takes_no_work(fleet: Fleet, caplog: pytest.LogCaptureFixture):
+    fleet.note("model", "another")
+    fleet.overload()
+    wait_until(lambda: fleet.look() == (2, 1) and len(fleet.pool.labellers) == 1, TIMEOUT, "it is ended")
+    assert "labeller-1 cannot be used and is tried again in 300 s: it holds another model" in caplog.text
+    assert fleet.look(AGAIN_S / 2) == (2, 1)
+    fleet.wait_for_names("labeller-0")
+    fleet.note("model", JUDGE.model_version)
+    fleet.look(AGAIN_S)
+    fleet.look_until(LabellerCount(wanted=2, ready=2))
+
+
+def test_one_that_is_dead_for_good_is_not_counted(fleet: Fleet):
+    fleet.overload()
+    fleet.look_until(LabellerCount(wanted=2, ready=2))
+    ray.kill(fleet.pool.labellers[1])
+
+    def is_noticed() -> bool:
+        return fleet.look(30).ready == 1
+
+    wait_until(is_noticed, TIMEOUT, "it is noticed", every=0.2)
+    assert len(fleet.pool.labellers) == 1
+
+
+def look_until(application: Application, is_so: Callable[[Progress], bool], what: str) -> None:
+    """Look after the application, as ``labelstream run`` does, until something is so."""
+    deadline = time.monotonic() + TIMEOUT
+    while not is_so(progress := application.look()):
+        assert time.monotonic() < deadline, f"not within {TIMEOUT} s: {what}\n{progress}"
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.broker
+def test_a_backlog_brings_a_labeller_that_gets_work_and_nothing_is_lost(
+    kafka: KafkaCluster, fresh_topics: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(model_pool, "Labeller", FixedTimeLabeller)
+    monkeypatch.setattr(labeller_scaling, "LEAVE_S", 0.5)
+    labeller = LabellerSettings(model=str(tmp_path), cpus=0, max_replicas=2, drain_target_s=1, scale_down_delay_s=0.5)
+    other = {"encoder": EncoderSettings(enabled=False), "ray": RaySettings(namespace=NAMESPACE), "labeller": labeller}
+    settings = stream_settings(tmp_path, fresh_topics(kafka.bootstrap_servers), batch_records=20).model_copy(
+        update=other
+    )
+    ensure_topics(settings.kafka)
+    log = KnownLog(11, 250)
+    most = len(log.events) * 3 // 4
+    log.send_products(settings.kafka)
+    log.send_events(settings.kafka, 0, most)
+    with Application(settings) as application:
+        look_until(application, lambda progress: progress.labellers == (2, 2), "a second Labeller")
+
+        def second_has_worked(_: Progress) -> bool:
+            work = work_reports(settings, 2)
+            return "labeller-1" in work and work["labeller-1"].pairs > 0
+
+        look_until(application, second_has_worked, "work for the second")
+        look_until(application, application.is_drained, "all is drained")
+        look_until(application, lambda progress: progress.labellers == (1, 1), "it is quiet")
+        look_until(application, lambda _: len(application.pool.labellers) == 1, "the second has ended")
+        log.send_events(settings.kafka, most)
+        look_until(application, application.is_drained, "the rest is drained")
+        assert application.stop() == 0
+    with Lake(settings.lake, read_only=True) as lake:
+        log.check(lake)
