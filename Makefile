@@ -5,23 +5,27 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 export HF_HUB_OFFLINE ?= 1
 export VLLM_NO_USAGE_STATS ?= 1
 
-.PHONY: demo test check unit slow clean
+.PHONY: demo test check tests unit slow clean
 
 demo: $(VENV)/.runtime
 	$(VENV)/bin/labelstream demo
 
-test: check unit slow
+test: check tests
 
 check: $(VENV)/.development
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+# In two processes: slow tests wait most of the time, for brokers, models and processes that were killed.
+tests: $(VENV)/.development
+	$(VENV)/bin/pytest --numprocesses 2 --dist loadfile
+
 unit: $(VENV)/.development
 	$(VENV)/bin/pytest -m "not slow" --numprocesses 2 --dist loadfile
 
 slow: $(VENV)/.development
-	$(VENV)/bin/pytest -m slow
+	$(VENV)/bin/pytest -m slow --numprocesses 2 --dist loadfile
 
 clean:
 	rm -rf $(VENV) .labelstream build dist *.egg-info
