@@ -14,8 +14,8 @@ import pytest
 from labelstream.schemas.settings import KafkaSettings
 from labelstream.streaming.broker import KafkaCluster, find_kafka_home, has_java
 
-# Other work on the machine must not fail a test.
-hypothesis.settings.register_profile("suite", deadline=None)
+# Other work on the machine must not fail a test, nor must chance: the same examples in every run, new ones on demand.
+hypothesis.settings.register_profile("suite", deadline=None, derandomize="LABELSTREAM_TEST_RANDOM" not in os.environ)
 hypothesis.settings.load_profile("suite")
 
 MakeSettings = Callable[..., KafkaSettings]

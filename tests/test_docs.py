@@ -23,7 +23,12 @@ from labelstream.streaming.views import VIEWS
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 FOLDERS = "schemas|streaming|actors|training|labelstream|tests|docs|benchmarks|k8s|requirements"
-OTHER_VARIABLES = {"LABELSTREAM_TEST_CRDS", "LABELSTREAM_TEST_DATA", "LABELSTREAM_TEST_SEED"}
+OTHER_VARIABLES = {
+    "LABELSTREAM_TEST_CRDS",
+    "LABELSTREAM_TEST_DATA",
+    "LABELSTREAM_TEST_RANDOM",
+    "LABELSTREAM_TEST_SEED",
+}
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 

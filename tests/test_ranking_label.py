@@ -78,7 +78,7 @@ def test_within_a_band_more_engagement_is_more(
 def test_it_is_the_stated_formula(polarization: Polarization, content: Floats, engagement: Floats, weight: float):
     label = RankingLabel(polarization=polarization, engagement_weight=weight)
     expected = polarization(content) * ((1 - weight) + weight * engagement)
-    np.testing.assert_allclose(label.label(content, engagement), expected, rtol=1e-12)
+    np.testing.assert_allclose(label.label(content, engagement), expected, rtol=1e-12, atol=1e-15)
 
 
 @given(several, several)
