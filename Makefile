@@ -5,7 +5,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 export HF_HUB_OFFLINE ?= 1
 export VLLM_NO_USAGE_STATS ?= 1
 
-.PHONY: demo test check tests unit slow clean
+.PHONY: demo test check tests unit clean
 
 demo: $(VENV)/.runtime
 	$(VENV)/bin/labelstream demo
@@ -17,15 +17,14 @@ check: $(VENV)/.development
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-# In two processes: slow tests wait most of the time, for brokers, models and processes that were killed.
+# In two processes: many tests wait most of the time, for brokers, models and processes. Those that count how long
+# something that was killed stays away have the machine for themselves.
 tests: $(VENV)/.development
-	$(VENV)/bin/pytest --numprocesses 2 --dist loadfile
+	$(VENV)/bin/pytest -m "not alone" --numprocesses 2 --dist loadfile
+	$(VENV)/bin/pytest -m alone
 
 unit: $(VENV)/.development
 	$(VENV)/bin/pytest -m "not slow" --numprocesses 2 --dist loadfile
-
-slow: $(VENV)/.development
-	$(VENV)/bin/pytest -m slow --numprocesses 2 --dist loadfile
 
 clean:
 	rm -rf $(VENV) .labelstream build dist *.egg-info

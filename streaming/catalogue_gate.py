@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from kafka import KafkaConsumer
 
 from labelstream.schemas.errors import BrokerUnavailable
 from labelstream.streaming.kafka_client import broker_errors, partitions_of
+from labelstream.streaming.retry import RetriedCall
 
 if TYPE_CHECKING:
     from labelstream.schemas.settings import Settings
-    from labelstream.streaming.flight import Writer
+    from labelstream.streaming.flight import Services
 
 logger = logging.getLogger(__name__)
 
@@ -28,18 +28,22 @@ class CatalogueGate:
     is no guarantee and need not be one: an event whose product is unknown waits in the lake.
     """
 
-    def __init__(self, settings: Settings, consumer: KafkaConsumer, writer: Writer) -> None:
+    def __init__(self, settings: Settings, consumer: KafkaConsumer, services: Services) -> None:
         self._topic = settings.kafka.products_topic
         self._until = time.monotonic() + settings.stream.catalogue_first_s
         self._consumer = consumer
-        self._writer = writer
+        self._services = services
         self._targets: dict[int, int] | None = None
-        self._asked: Future[dict[tuple[str, int], int]] | None = None
+        self._asked: RetriedCall[dict[tuple[str, int], int]] | None = None
         self._next_check = 0.0
         self._open = settings.stream.catalogue_first_s == 0
 
     def is_open(self) -> bool:
-        """Whether events may be read."""
+        """Whether events may be read.
+
+        Raises:
+            TransientError: The writer has been unavailable for too long.
+        """
         if not self._open:
             self._open = self._is_read() or self._is_overdue()
         return self._open
@@ -60,13 +64,12 @@ class CatalogueGate:
             return True
         if self._asked is None:
             if time.monotonic() >= self._next_check:
-                self._asked = self._writer.offsets()
+                # With patience: while nothing else is to be done, nobody but us would notice a writer that hangs.
+                self._asked = RetriedCall(self._services.writer.offsets, self._services.writer_patience)
             return False
-        if not self._asked.done():
+        if not self._asked.poll():
             return False
         asked, self._asked, self._next_check = self._asked, None, time.monotonic() + CHECK_EVERY_S
-        if asked.exception() is not None:
-            return False  # the writer is restarting: ask again
         consumed = asked.result()
         return all(consumed.get((self._topic, p), 0) >= end for p, end in self._targets.items())
 

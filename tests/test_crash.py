@@ -19,7 +19,7 @@ from labelstream.streaming.broker import KafkaCluster
 from labelstream.streaming.kafka_client import ensure_topics
 from labelstream.streaming.lake import Lake
 
-pytestmark = [pytest.mark.slow, pytest.mark.broker, pytest.mark.engine, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.broker, pytest.mark.engine, pytest.mark.timeout(1200)]
 
 MakeSettings = Callable[..., KafkaSettings]
 SEED = int(os.environ.get("LABELSTREAM_TEST_SEED", "20261121"))

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import ray
 from ray import serve
@@ -18,11 +13,10 @@ from ray import serve
 from labelstream.actors import local_serving
 from labelstream.actors.cluster import start_ray
 from labelstream.actors.listening import refuse_open_door
-from labelstream.actors.serving import WAITING, application, build
+from labelstream.actors.serving import application, build
 from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.settings import Settings
 
-LET_WAIT, PATIENCE_S = 2, 60
 ANONYMOUS = {"allow_anonymous": True}
 
 
@@ -48,54 +42,10 @@ def serve_running(location: str, **options: Any) -> Iterator[None]:
 
 
 @pytest.fixture
-def url() -> Iterator[str]:
-    """Where Serve answers."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    with serve_running("HeadOnly", host="127.0.0.1", port=port, request_timeout_s=PATIENCE_S):
-        yield f"http://127.0.0.1:{port}"
-
-
-@pytest.fixture
 def open_to_everybody() -> Iterator[None]:
     """A Serve that would listen on all interfaces; its proxy is off, so that it does not while we test."""
     with serve_running("Disabled", host="0.0.0.0"):
         yield
-
-
-class Starting:
-    """A replica that is not there before a file is."""
-
-    async def __init__(self, file: Path) -> None:  # type: ignore[misc]  # Serve awaits it
-        while not file.exists():
-            await asyncio.sleep(0.05)
-
-    async def __call__(self) -> str:
-        """Any request."""
-        return "answered"
-
-
-@pytest.mark.slow
-def test_what_a_caller_gets_when_too_many_wait(url: str, tmp_path: Path):
-    """As docs/http-api.md says: plain text, 503, Retry-After; those who wait are answered."""
-    refuse_open_door(Settings.load(endpoint=ANONYMOUS).endpoint)  # this Serve is no open door
-    options = WAITING | {"max_queued_requests": LET_WAIT, "ray_actor_options": {"num_cpus": 0}}
-    app = serve.deployment(name="Starting", **options)(Starting).bind(tmp_path / "there")  # type: ignore[arg-type]
-    serve.run_many([serve.RunTarget(app, name="waiting", route_prefix="/")], wait_for_applications_running=False)
-    asked: set[Future[httpx.Response]] = set()
-    with ThreadPoolExecutor(32) as threads:
-        try:
-            while not (done := wait(asked, 0.2, FIRST_COMPLETED).done) and len(asked) < 32:
-                asked.add(threads.submit(httpx.get, url, timeout=PATIENCE_S))
-            refused = done.pop().result()
-        finally:
-            (tmp_path / "there").touch()
-        answers = [one.result() for one in asked]
-    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
-    assert refused.headers["content-type"].startswith("text/plain")
-    assert "backpressure" in refused.text
-    assert {answer.text for answer in answers if answer.status_code == 200} == {"answered"}
-    assert {answer.status_code for answer in answers} == {200, 503}
 
 
 @pytest.mark.slow
