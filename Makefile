@@ -17,10 +17,10 @@ check: $(VENV)/.development
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-# In two processes: many tests wait most of the time, for brokers, models and processes. Those that count how long
+# In three processes: many tests wait most of the time, for brokers, models and processes. Those that count how long
 # something that was killed stays away have the machine for themselves.
 tests: $(VENV)/.development
-	$(VENV)/bin/pytest -m "not alone" --numprocesses 2 --dist loadfile
+	$(VENV)/bin/pytest -m "not alone" --numprocesses 3 --dist loadfile
 	$(VENV)/bin/pytest -m alone
 
 unit: $(VENV)/.development
