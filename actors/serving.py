@@ -109,7 +109,7 @@ class Endpoint:
 class ListeningEndpoint(Endpoint):
     """One replica that listens itself, for a machine that has no other way in.
 
-    Ray Serve's proxy and the way from it to a replica cost more time than judging a pair does (docs/benchmarks.md).
+    Ray Serve's proxy and the way from it to a replica cost more time than judging a pair does.
 
     Args:
         settings: All settings.
