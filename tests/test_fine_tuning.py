@@ -179,9 +179,10 @@ def test_it_stops_when_it_gets_worse_and_goes_back_to_the_best(
 
 
 def test_batches_that_are_added_up_are_one_batch(
-    bases: dict[str, Path], judged: tuple[JudgedPairs, JudgedPairs], tmp_path: Path
+    bases: dict[str, Path], judged: tuple[JudgedPairs, JudgedPairs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """A Llama has no dropout, so the two must come to the same."""
+    """A Llama has no dropout, so the two must come to the same; but not where products are rounded to 16 bits."""
+    monkeypatch.setattr(fine_tuning, "_multiplies_bfloat16", lambda: False)
     answers = []
     for batch_size, accumulate in ((24, 1), (8, 3)):
         trainable, settings = load(bases, "generative", batch_size=batch_size, accumulate=accumulate, epochs=1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,14 @@ class CatalogueIndex:
         self._descriptions = FieldIndex(product.description for product in self.products)
         self._words = CatalogueWords(self.products)
         self._neighbours = CatalogueNeighbours(self.products, self._named)
+        self._vectors: dict[str, NDArray[np.float32]] = {}
+        self._scores = lru_cache(maxsize=1)(self._find_scores)  # candidates and their signals come one after the other
+
+    def expect(self, queries: Sequence[str]) -> None:
+        """Embed all of these at once, which takes less time than one by one when each is asked for."""
+        new = [query for query in dict.fromkeys(queries) if query not in self._vectors]
+        if new:
+            self._vectors |= dict(zip(new, self._embed(new), strict=True))
 
     def candidates(self, query: str, rng: np.random.Generator) -> Rows:
         """A dozen products to judge: a few of the best, more of those that are nearly good, one of all."""
@@ -69,9 +78,10 @@ class CatalogueIndex:
         columns += [np.full(len(rows), scores[name].max()) for name in ("named", "whole", "title")]
         return np.stack(columns, axis=1)
 
-    def _scores(self, query: str) -> dict[str, Floats]:
+    def _find_scores(self, query: str) -> dict[str, Floats]:
         """Every product's score by each measure; shape (products,) each."""
-        vector, asked = self._embed([query])[0], tokenise(query)
+        self.expect([query])
+        vector, asked = self._vectors[query], tokenise(query)
         return {
             "named": self._named @ vector,
             "whole": self._whole @ vector,

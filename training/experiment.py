@@ -28,7 +28,7 @@ Score = Callable[[FeatureTable], NDArray[np.float32]]
 TrainRanker = Callable[[FeatureTable, Floats, Sequence[str]], Score]
 
 BASELINE = "engagement_only"
-ALPHAS = (2.0, 5.0, 10.0, 20.0, 50.0)
+ALPHAS = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 BETAS = (0.2, 0.35, 0.5, 0.65, 0.8)
 
 

@@ -170,7 +170,7 @@ def fine_tune(judge: Judge, training: Examples, validation: Examples, settings: 
         train_sampling_strategy="group_by_length",
         dataloader_pin_memory=torch.cuda.is_available(),
         use_cpu=not torch.cuda.is_available(),
-        bf16=torch.cuda.is_available(),
+        bf16=_multiplies_bfloat16(),
         seed=settings.seed,
         data_seed=settings.seed,
         report_to="none",
@@ -188,7 +188,17 @@ def fine_tune(judge: Judge, training: Examples, validation: Examples, settings: 
         logger.warning("going on from %s", Path(checkpoint).name)
     with redirect_stdout(sys.stderr):  # standard output is for results
         trainer.train(resume_from_checkpoint=checkpoint)
+    # It leaves the model rounding to bfloat16; what is measured and calibrated next is to be exact.
+    trainer.accelerator.unwrap_model(judge.model, keep_fp32_wrapper=False)
     return int(trainer.state.global_step)
+
+
+def _multiplies_bfloat16() -> bool:
+    """Whether the hardware does so itself; the weights stay float32 (mixed precision), only the products are short."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def _last_whole_checkpoint(folder: Path) -> str | None:

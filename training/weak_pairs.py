@@ -100,14 +100,17 @@ class Teacher:
         Returns:
             Shape (pairs, levels).
         """
-        found = np.zeros((len(rows), self._levels))
-        found[:, self._classifier.classes_] = self._classifier.predict_proba(
-            self._signals(queries, rows, "Labelling pairs by the teacher")
-        )
+        return self.answers(self._signals(queries, rows, "Labelling pairs by the teacher"))
+
+    def answers(self, signals: Floats) -> Floats:
+        """The same from signals of the index; shape (pairs, levels)."""
+        found = np.zeros((len(signals), self._levels))
+        found[:, self._classifier.classes_] = self._classifier.predict_proba(signals)
         return found
 
     def _signals(self, queries: Sequence[str], rows: np.ndarray[Any, np.dtype[np.int64]], task: str) -> Floats:
         names, numbers = np.unique(np.array(queries, dtype=object).astype(str), return_inverse=True)
+        self._index.expect(names.tolist())
         parts: list[Floats] = []
         places: list[Any] = []
         for number, query in enumerate(track(names.tolist(), task, console=Console(stderr=True))):
@@ -143,11 +146,19 @@ def make_weak_pairs(
     asked = list(dict.fromkeys(normalise_query(query) for query in queries))[: wanted // 2]
     asked = list(dict.fromkeys(asked + catalogue_queries(index.products, wanted - len(asked), seed=seed)))
     known = {normalise_query(query) for query in judged.queries}
-    drawn = [(query, row) for query in asked if query not in known for row in index.candidates(query, rng)]
-    if not drawn:
+    asked = [query for query in asked if query not in known]
+    if not asked:
         raise SettingsError(
             f"a catalogue of {len(index.products):,} products gives no query that is not judged; set --weak-pairs 0"
         )
-    names, rows = [query for query, _ in drawn], np.array([row for _, row in drawn])
     teacher = Teacher(index, levels, seed=seed).fit(judged)
-    return WeakPairs(tuple(names), tuple(index.products[row] for row in rows), teacher.distributions(names, rows))
+    index.expect(asked)
+    names: list[str] = []
+    products: list[Product] = []
+    signals: list[Floats] = []
+    for query in track(asked, "Labelling pairs by the teacher", console=Console(stderr=True)):
+        rows = index.candidates(query, rng)
+        names += [query] * len(rows)
+        products += [index.products[row] for row in rows]
+        signals.append(index.signals(query, rows))
+    return WeakPairs(tuple(names), tuple(products), teacher.answers(np.concatenate(signals)))
