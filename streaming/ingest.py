@@ -83,7 +83,7 @@ class Ingest:
         self._flights: deque[Flight] = deque()
         self._unfollowed = Unfollowed(store)
         self._gate = CatalogueGate(settings, consumer, services)
-        self._resolver = Resolver(settings, services.writer, self._builder)
+        self._resolver = Resolver(settings, services, self._builder)
         self._assignment = Assignment(
             settings, consumer, replica, services, on_revoked=self._revoked, on_lost=self._lost
         )

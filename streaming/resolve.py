@@ -8,10 +8,11 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from labelstream.streaming.batch import Batch, BatchBuilder
+from labelstream.streaming.retry import RetriedCall
 
 if TYPE_CHECKING:
     from labelstream.schemas.settings import Settings
-    from labelstream.streaming.flight import Writer
+    from labelstream.streaming.flight import Services
 
 BEHIND_S = 0.5
 
@@ -19,12 +20,12 @@ BEHIND_S = 0.5
 class Resolver:
     """Asks the lake, now and then, which waiting events can be joined; one batch of them at a time."""
 
-    def __init__(self, settings: Settings, writer: Writer, builder: BatchBuilder) -> None:
+    def __init__(self, settings: Settings, services: Services, builder: BatchBuilder) -> None:
         self._interval_s = settings.stream.resolve_interval_s
         self._limit = settings.stream.batch_records
-        self._writer = writer
+        self._services = services
         self._builder = builder
-        self._asked: Future[tuple[int, list[dict[str, Any]]]] | None = None
+        self._asked: RetriedCall[tuple[int, list[dict[str, Any]]]] | None = None
         self._next = 0.0
         self.nothing_left_at_snapshot = -1
 
@@ -42,18 +43,25 @@ class Resolver:
         Args:
             in_flight: Batches on their way. One batch of waiting events at a time, so that none is taken up
                 twice.
+
+        Raises:
+            TransientError: The writer has been unavailable for too long.
         """
         if any(batch.resolved for batch in in_flight):
             self._asked = None
             return None
         if self._asked is None:
             if time.monotonic() >= self._next:
-                self._asked = self._writer.resolvable(self._limit)
+                # With patience: while only waiting events are left, nobody but us would notice a writer that hangs.
+                self._asked = RetriedCall(self._ask, self._services.writer_patience)
             return None
-        if not self._asked.done():
+        if not self._asked.poll():
             return None
         asked, self._asked, self._next = self._asked, None, time.monotonic() + self._interval_s
-        return None if asked.exception() is not None else self._take_up(*asked.result(), in_flight)
+        return self._take_up(*asked.result(), in_flight)
+
+    def _ask(self) -> Future[tuple[int, list[dict[str, Any]]]]:
+        return self._services.writer.resolvable(self._limit)
 
     def _take_up(self, snapshot: int, waiting: list[dict[str, Any]], in_flight: Sequence[Batch]) -> Batch | None:
         if not waiting:

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,31 @@ class ForgetfulWriter(ThreadWriter):
             receipt.result()
             return failed(LakeUnavailable("the answer was lost"))
         return receipt
+
+
+class HangingWriter:
+    """Answers only after it has been restarted, whatever it is asked.
+
+    Args:
+        answer: What it says then.
+    """
+
+    def __init__(self, answer: Any) -> None:
+        self.restarts, self._answer = 0, answer
+
+    def offsets(self) -> Future[Any]:
+        return done(self._answer) if self.restarts else Future()
+
+    def resolvable(self, _: int) -> Future[Any]:
+        return self.offsets()
+
+    def restart(self) -> None:
+        self.restarts += 1
+
+    def services(self) -> Services:
+        """Services that soon restart it."""
+        patience = Patience("writer", 0.05, 30, self.restart)
+        return replace(services(UniformJudge(), self), writer_patience=patience)
 
 
 class SilentPublisher:
