@@ -1,5 +1,5 @@
 # The application on the CPU, and every command of labelstream. From the repository's root:
-#   docker build --file docker/cpu.Dockerfile --tag labelstream-cpu:0.1.0 .
+#   docker build --file docker/cpu.Dockerfile --build-arg COMMIT=... --tag labelstream-cpu:0.1.0 .
 #
 # PyTorch's CPU wheels lie on an index of their own (docs/operations.md, "Install"). Name it in a pip.conf and hand it
 # over as a secret, which ends up in no layer: --secret id=pip-conf,src=pip.conf
@@ -24,9 +24,12 @@ RUN apt-get update \
     && groupadd --gid 1000 labelstream \
     && useradd --uid 1000 --gid 1000 --create-home labelstream
 COPY --from=build /opt/labelstream /opt/labelstream
+# For the manifests of the models that are made here: an image has no git that could be asked.
+ARG COMMIT=
 ENV PATH=/opt/labelstream/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    PYTHONDONTWRITEBYTECODE=1
+    PYTHONDONTWRITEBYTECODE=1 \
+    LABELSTREAM_REGISTRY_COMMIT=$COMMIT
 WORKDIR /home/labelstream
 USER 1000:1000
 CMD ["labelstream", "--help"]

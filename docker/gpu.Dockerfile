@@ -1,5 +1,5 @@
 # The Labeller on GPUs. The same Python and the same Ray as the CPU image: both are nodes of one Ray cluster.
-#   docker build --file docker/gpu.Dockerfile --tag labelstream-gpu:0.1.0 .
+#   docker build --file docker/gpu.Dockerfile --build-arg COMMIT=... --tag labelstream-gpu:0.1.0 .
 #
 # CUDA's libraries come with the wheels, the driver with the node's container runtime.
 ARG PYTHON_IMAGE=python:3.11.15-slim-bookworm
@@ -22,9 +22,12 @@ RUN apt-get update \
     && groupadd --gid 1000 labelstream \
     && useradd --uid 1000 --gid 1000 --create-home labelstream
 COPY --from=build /opt/labelstream /opt/labelstream
+# For the manifests of the models that are made here: an image has no git that could be asked.
+ARG COMMIT=
 ENV PATH=/opt/labelstream/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    LABELSTREAM_REGISTRY_COMMIT=$COMMIT \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 WORKDIR /home/labelstream

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import shlex
 import shutil
 import tomllib
 from pathlib import Path
@@ -13,6 +14,9 @@ import yaml
 from manifests import K8S, ROOT, render
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from labelstream.schemas.settings import PREFIX, Settings
+from labelstream.training import code_version
 
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
 each_file = pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
@@ -26,6 +30,12 @@ def instructions(path: Path) -> list[tuple[str, str]]:
     joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
     split = (line.partition(" ") for line in joined.splitlines() if line.strip())
     return [(word.upper(), arguments.strip()) for word, _, arguments in split]
+
+
+def last_stage(path: Path) -> list[tuple[str, str]]:
+    """The instructions that make the image itself."""
+    words = [word for word, _ in instructions(path)]
+    return instructions(path)[len(words) - 1 - words[::-1].index("FROM") :]
 
 
 def test_there_are_two():
@@ -45,11 +55,10 @@ def test_bases_are_pinned_and_the_same(path: Path):
 
 @each_file
 def test_it_runs_as_somebody_without_rights(path: Path):
-    words = [word for word, _ in instructions(path)]
-    last_stage = instructions(path)[len(words) - 1 - words[::-1].index("FROM") :]
-    users = [arguments for word, arguments in last_stage if word == "USER"]
+    stage = last_stage(path)
+    users = [arguments for word, arguments in stage if word == "USER"]
     assert users == ["1000:1000"]
-    assert [word for word, _ in last_stage].index("USER") > max(i for i, (w, _) in enumerate(last_stage) if w == "RUN")
+    assert [word for word, _ in stage].index("USER") > max(i for i, (w, _) in enumerate(stage) if w == "RUN")
 
 
 @each_file
@@ -63,6 +72,26 @@ def test_nothing_is_fetched_past_the_package_managers(path: Path):
             assert "rm -rf /var/lib/apt/lists/*" in arguments
         if word == "RUN" and "pip install" in arguments:
             assert "--no-deps" in arguments
+
+
+@each_file
+def test_an_image_knows_the_commit_that_it_was_built_from(path: Path, monkeypatch: pytest.MonkeyPatch):
+    stage = last_stage(path)
+    given = dict(pair.split("=", 1) for word, pairs in stage if word == "ENV" for pair in shlex.split(pairs))
+    name = f"{PREFIX}REGISTRY_COMMIT"
+    assert given[name] == "$COMMIT"
+    assert stage.index(("ARG", "COMMIT=")) > max(i for i, (word, _) in enumerate(stage) if word == "COPY")  # cache
+    monkeypatch.setenv(name, "abc123")
+    assert Settings.load().registry.commit == "abc123"
+
+
+def test_the_page_builds_images_that_know_their_commit():
+    page = (ROOT / "docs/deploy.md").read_text()
+    builds = re.findall(r"^docker build .*$", page, re.MULTILINE)
+    assert len(builds) == len(DOCKERFILES)
+    assert all('--build-arg COMMIT="$COMMIT"' in build for build in builds)
+    [asked] = re.findall(r"^COMMIT=\$\((.*)\)$", page, re.MULTILINE)
+    assert tuple(shlex.split(asked)) == code_version._DESCRIBE, "a checkout and an image name their commit alike"
 
 
 @each_file
