@@ -14,6 +14,7 @@ from lakes import a_commit, label_rows, lake_settings
 from standins import JUDGE, ThreadWriter, UniformJudge
 from stream import KnownLog, Replica, stream_settings, wait_until
 
+from labelstream.commands.status import collect, print_lag
 from labelstream.schemas.drift import MOVED, population_stability_index
 from labelstream.schemas.errors import BrokerUnavailable, SettingsError
 from labelstream.schemas.settings import KafkaSettings, Settings
@@ -24,6 +25,7 @@ from labelstream.streaming.lake import Lake
 from labelstream.streaming.status import (
     DRIFT_MINIMUM,
     DRIFT_WINDOW,
+    PartitionLag,
     dead_letter_reasons,
     ignored_actions,
     label_drift,
@@ -59,8 +61,26 @@ def lags(settings: Settings) -> dict[tuple[str, int], tuple[int, int]]:
         return {(one.topic, one.partition): (one.consumed, one.lag) for one in partition_lags(settings, lake)}
 
 
+def shown_lag(capsys: pytest.CaptureFixture[str], lags: list[dict[str, Any]]) -> list[list[str]]:
+    """The words of each row of the table that is printed, without its head."""
+    print_lag(lags)
+    return [line.replace("│", " ").split() for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+
+
+def test_the_partitions_with_the_most_lag_are_shown_and_the_lag_of_all(capsys: pytest.CaptureFixture[str]):
+    lags = [PartitionLag("events", number, 7, 100 * (number % 4)) for number in range(13)]
+    rows = shown_lag(capsys, [lag._asdict() for lag in lags])
+    most = [(number, 100 * rest) for rest in (3, 2, 1) for number in range(13) if number % 4 == rest] + [(0, 0)]
+    assert rows == [
+        *(["events", str(number), "7", str(lag)] for number, lag in most),
+        ["all", "13", "partitions", str(300 * 3 + 200 * 3 + 100 * 3)],
+    ]
+
+
 @pytest.mark.broker
-def test_lag_and_counts_follow_a_log(kafka: KafkaCluster, fresh_topics: MakeSettings, tmp_path: Path):
+def test_lag_and_counts_follow_a_log(
+    kafka: KafkaCluster, fresh_topics: MakeSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     settings, log = stream_settings(tmp_path, fresh_topics(kafka.bootstrap_servers)), KnownLog(1, 60)
     topics = settings.kafka.events_topic, settings.kafka.products_topic
     ensure_topics(settings.kafka, partitions=PARTITIONS)
@@ -80,6 +100,7 @@ def test_lag_and_counts_follow_a_log(kafka: KafkaCluster, fresh_topics: MakeSett
     after = lags(settings)
     assert sum(lag for (topic, _), (_, lag) in after.items() if topic == topics[0]) == 7
     assert {place: consumed for place, (consumed, _) in after.items()} == {p: lag for p, (_, lag) in before.items()}
+    assert shown_lag(capsys, collect(settings)["lag"])[-1] == ["all", str(len(after)), "partitions", "7"]
 
     with Lake(settings.lake, read_only=True) as lake:
         versions = (JUDGE.model_version, JUDGE.prompt_version, JUDGE.scale_version)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +13,8 @@ from labelstream.printable import printable
 from labelstream.schemas.drift import MOVED, WORTH_A_LOOK
 from labelstream.schemas.errors import BrokerUnavailable
 from labelstream.schemas.settings import Settings
+
+MOST_LAGGING = 10  # a topic may have hundreds of partitions
 
 
 def status(
@@ -62,7 +65,7 @@ def _lags(settings: Settings, lake: Any) -> list[dict[str, Any]] | None:
 def _print(facts: dict[str, Any]) -> None:
     print_facts("counts", {"snapshot": facts["snapshot"], **facts["counts"], "waiting now": facts["waiting_now"]})
     if facts["lag"] is not None:
-        print_table("lag", ("topic", "partition", "consumed", "lag"), [tuple(row.values()) for row in facts["lag"]])
+        print_lag(facts["lag"])
     print_table("versions", ("model", "prompt", "scale", "labels"), facts["versions"])
     drift = [
         (model, psi, "moved" if psi > MOVED else "look" if psi > WORTH_A_LOOK else "stable")
@@ -71,3 +74,15 @@ def _print(facts: dict[str, Any]) -> None:
     print_table("drift of the labels' mix (PSI, newest against first)", ("model", "PSI", ""), drift)
     print_table("dead letters", ("stage", "reason", "records"), facts["dead_letters"])
     print_table("ignored", ("action", "records"), facts["ignored"])
+
+
+def print_lag(lags: Sequence[Mapping[str, Any]]) -> None:
+    """The lag of all partitions together, and those that have most of it.
+
+    Args:
+        lags: Every partition, as ``PartitionLag`` has it.
+    """
+    most = sorted(lags, key=lambda partition: -partition["lag"])[:MOST_LAGGING]
+    total = (f"all {len(lags)} partitions", "", "", sum(partition["lag"] for partition in lags))
+    title = "lag" if len(most) == len(lags) else f"lag: the {len(most)} partitions with the most"
+    print_table(title, ("topic", "partition", "consumed", "lag"), [*(tuple(row.values()) for row in most), total])
