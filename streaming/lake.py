@@ -17,6 +17,9 @@ from labelstream.streaming.commit_turn import CommitTurn
 from labelstream.streaming.ducklake import connect, lake_errors
 from labelstream.streaming.layout import create_tables, lay_out
 
+# A row of ``offsets`` that is nobody's: what labels of requests replace in a lake that has read nothing yet.
+_NOTHING_READ = ("(requests)", -1)
+
 _WAITING_ROWS_THAT_CAN_BE_RESOLVED = """
     WITH named AS (  -- a product's own id goes before another product's alternative id
         SELECT product_id AS object_id, product_id, 0 AS rank FROM products
@@ -127,6 +130,9 @@ class Lake:
 
     def offsets(self) -> dict[tuple[str, int], int]:
         """The next offset to consume of each (topic, partition)."""
+        return {place: offset for place, offset in self._offset_rows().items() if place != _NOTHING_READ}
+
+    def _offset_rows(self) -> dict[tuple[str, int], int]:
         return {(topic, partition): offset for topic, partition, offset in self.query("SELECT * FROM offsets")}
 
     def commit(self, commit: Commit, prepare: Callable[[], Commit] | None = None) -> bool:
@@ -217,18 +223,17 @@ class Lake:
     def _move_offsets(self, ranges: Sequence[OffsetRange]) -> None:
         """Delete and insert, not insert alone: of two transactions that delete the same row DuckLake lets one win.
 
-        So every commit also replaces the first row, as it is. A first batch of all has no row to replace; it changes
-        the table's comment, which does the same.
+        So every commit also replaces the first row, as it is. The first commit of all has no row to replace; it changes
+        the table's comment, which does the same. It could not be that for ever: each change is a new schema, which
+        every connection keeps in memory.
         """
-        current = self.offsets()
+        current = self._offset_rows()
         if current:
             first = min(current)
             moved = {first: current[first]}
-        elif ranges:
-            self.execute("COMMENT ON TABLE offsets IS 'The next offset to consume of each partition'")
-            moved = {}
         else:
-            return
+            self.execute("COMMENT ON TABLE offsets IS 'The next offset to consume of each partition'")
+            moved = {} if ranges else {_NOTHING_READ: 0}
         moved |= {(r.topic, r.partition): r.next for r in ranges}
         reached = [{"topic": t, "partition": p, "next_offset": following} for (t, p), following in moved.items()]
         with self._registered("moved", rows(OFFSETS, reached)):

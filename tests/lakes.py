@@ -86,6 +86,11 @@ def a_commit(first: int, count: int = 1, partition: int = 0, tables: Any = None,
     return Commit(commit_id, ranges, tables, **({"label_ranges": [0] * labelled} | changes))
 
 
+def requested(*keys: int) -> Commit:
+    """A commit of labels that somebody asked for, which consume nothing."""
+    return Commit(uuid.uuid4().hex, (), {LABELS.name: label_rows(*keys)})
+
+
 def count(lake: Lake, table: str) -> int:
     return int(lake.query(f"SELECT count(*) FROM {table}")[0][0])
 

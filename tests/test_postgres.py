@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lakes import EVENTS, a_commit, all_settings, count, label_rows, waiting_rows
+from lakes import EVENTS, a_commit, all_settings, count, label_rows, requested, waiting_rows
 from postgres import PostgresServer, postgres_server
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
@@ -91,6 +91,14 @@ def test_commits_that_overlap_follow_each_other_whatever_they_hold(two: tuple[La
         assert two[0].commit(mine)
     assert two[0].query("SELECT * FROM offsets ORDER BY ALL") == [(EVENTS, 0, 4), (EVENTS, 1, 2), (EVENTS, 2, 1)]
     assert count(two[0], "waiting") == 0
+
+
+@pytest.mark.parametrize("other", [requested(7), a_commit(0)], ids=["another request", "the first batch"])
+def test_labels_of_requests_follow_other_commits_where_nothing_is_read_yet(two: tuple[Lake, Lake], other: Commit):
+    overlapping(requested(7), other, two)
+    assert two[0].commit(requested(8))
+    assert two[0].offsets() == {(r.topic, r.partition): r.next for r in other.ranges}
+    overlapping(requested(9), requested(9), two)
 
 
 _together: Any = None

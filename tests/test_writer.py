@@ -4,12 +4,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lakes import EVENTS, MOMENT, a_commit, all_settings, count, label_rows, product_rows, query_rows
+from lakes import (
+    EVENTS,
+    MOMENT,
+    a_commit,
+    all_settings,
+    count,
+    label_rows,
+    lake_settings,
+    product_rows,
+    query_rows,
+    requested,
+)
 
 from labelstream.schemas.errors import SettingsError, StaleBatch
 from labelstream.schemas.product import Product
 from labelstream.schemas.settings import Settings, StoreSettings
 from labelstream.streaming import follow as follow_module
+from labelstream.streaming.commit import Commit
 from labelstream.streaming.known_label import KnownLabel
 from labelstream.streaming.lake import Lake
 from labelstream.streaming.writer import LakeWriter
@@ -46,6 +58,27 @@ def test_labels_that_another_replica_wrote_first_are_left_out_and_count_as_cache
     assert count(writer._lake, "labels") == 3
     totals = writer.totals()
     assert (totals["labelled"], totals["cached"], totals["records"]) == (3, 2, 5)
+
+
+@pytest.mark.parametrize("before", [None, requested(0), a_commit(0)], ids=["a new lake", "requests", "a batch"])
+def test_two_writers_that_keep_the_same_label_at_once_write_it_once(tmp_path: Path, before: Commit | None):
+    first, second = (LakeWriter(all_settings(tmp_path / name, lake=lake_settings(tmp_path))) for name in "ab")
+    if before is not None:
+        first.commit(before)
+    known, others = first._duplicates, [requested(1)]
+
+    def meanwhile(commit: Commit) -> set[int]:
+        duplicates = known(commit)
+        while others:
+            second.commit(others.pop())
+        return duplicates
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(first, "_duplicates", meanwhile)
+        first.commit(requested(1))
+    assert first._lake.query("SELECT count(*) FROM labels WHERE label_key = ?", [f"{1:032x}"]) == [(1,)]
+    first.close()
+    second.close()
 
 
 def test_a_batch_of_nothing_but_duplicates_is_committed_without_labels(writer: LakeWriter):
