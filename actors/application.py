@@ -16,6 +16,7 @@ from labelstream.actors.ingest import IngestActor, ingest_options
 from labelstream.actors.labeller_scaling import LabellerCount, LabellerScaling
 from labelstream.actors.model_pool import MODEL_LOAD_S, ModelPool
 from labelstream.actors.remote import first_line
+from labelstream.actors.replica_watch import ReplicaWatch
 from labelstream.actors.writer import LakeStatus, Writer, writer_options
 from labelstream.schemas.errors import TransientError
 from labelstream.schemas.judgements import JudgeDescription
@@ -38,7 +39,7 @@ class Progress:
         reports: One for each Ingest replica that answers.
         lag: Records in Kafka that the lake does not have; None while the broker does not answer.
         restarts: Actors that had to be started again.
-        labellers: How many there should be, and how many take work.
+        labellers: How many there should be, and which take work.
     """
 
     lake: LakeStatus | None = None
@@ -55,12 +56,16 @@ class Application:
 
     Args:
         settings: All settings.
+
+    Attributes:
+        watch: Over the Labellers that come and go; the first ones are restarted by the Ingests that wait for them.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._pool: ModelPool | None = None
         self._scaling: LabellerScaling | None = None
+        self.watch = ReplicaWatch.of(settings)
         self._writer: Any = None
         self._ingests: list[Any] = []
         self._runs: dict[Any, int] = {}
@@ -97,7 +102,7 @@ class Application:
         self._pool = ModelPool(settings)
         answer_patiently(self._writer.status.remote, "writer", MODEL_LOAD_S, settings.stream.give_up_s)
         self.description = self._pool.judge()
-        self._scaling = LabellerScaling(settings, self._pool, self.description)
+        self._scaling = LabellerScaling(settings, self._pool, self.description, self.watch)
         self.cross_encoder_version = self._pool.cross_encoder_version()
         count = settings.stream.replicas
         self._ingests = [self._start_ingest(index, count) for index in range(count)]
@@ -129,6 +134,7 @@ class Application:
         self._revive_ingests()
         reports = [self._report(index) for index in range(len(self._ingests))]
         lake, lag = self._lake(), self._lag()
+        self.watch.look()
         labellers = self.scaling.look(lag, lake.totals["records"] if lake else None)
         return Progress(lake, [report for report in reports if report], lag, self._restarts, labellers)
 
@@ -175,7 +181,7 @@ class Application:
             time.sleep(0.2)  # Ray needs a moment to restart the process; do not spin on one that cannot start
 
     def _report(self, index: int) -> IngestReport | None:
-        asked = self._ingests[index].report.remote(self.scaling.count.ready)  # which tells it too, at every look
+        asked = self._ingests[index].report.remote(self.scaling.count.numbers)  # which tells it too, at every look
         try:
             report: IngestReport | None = ray.get(asked, timeout=ASK_S)
         except RayError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import ray
@@ -90,11 +90,11 @@ class IngestActor:
             if follower.has_begun.wait(0.1):
                 return
 
-    def report(self, labellers: int | None = None) -> IngestReport | None:
+    def report(self, labellers: Sequence[int] | None = None) -> IngestReport | None:
         """What it is doing; None before it has begun.
 
         Args:
-            labellers: How many take work by now; None for no news.
+            labellers: Numbers of those that take work by now; None for no news.
         """
         if self._judges is not None and labellers is not None:
             self._judges.use(labellers)

@@ -84,6 +84,11 @@ def _leave(error: Exception) -> None:
     os._exit(1)
 
 
+def labeller_name(number: int) -> str:
+    """Under which it can be found."""
+    return f"labeller-{number}"
+
+
 def labeller_options(settings: Settings, replica: int = 0) -> dict[str, Any]:
     """Ray's options for one ``Labeller`` actor.
 
@@ -94,7 +99,7 @@ def labeller_options(settings: Settings, replica: int = 0) -> dict[str, Any]:
     labeller = settings.labeller
     return actor_options(
         settings,
-        f"labeller-{replica}",
+        labeller_name(replica),
         num_gpus=labeller.gpus,
         num_cpus=labeller.cpus,
         max_concurrency=CALLS_AT_ONCE,

@@ -12,9 +12,10 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 
 from labelstream.actors.busy_meter import WorkReport
+from labelstream.actors.labeller import labeller_name
 from labelstream.actors.model_pool import MODEL_LOAD_S, ModelPool
 from labelstream.actors.remote import first_line
-from labelstream.actors.replica_watch import WatchedReplica, watch_interval_s, watched_labeller
+from labelstream.actors.replica_watch import ReplicaWatch, watched_labeller
 from labelstream.actors.scaling_rule import ScalingRule, Work
 from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.judgements import JudgeDescription
@@ -34,24 +35,46 @@ class LabellerCount(NamedTuple):
 
     Attributes:
         wanted: What the work asks for.
-        ready: Those that take work: always the first ones, by their number.
+        numbers: Of those that take work, in order.
     """
 
     wanted: int
-    ready: int
+    numbers: tuple[int, ...]
+
+    @property
+    def ready(self) -> int:
+        """How many take work."""
+        return len(self.numbers)
+
+
+class _Loading(NamedTuple):
+    """One that does not take work yet: its number, since when, and what it will say of itself."""
+
+    number: int
+    since: float
+    description: Future[JudgeDescription]
+
+
+class _Leaving(NamedTuple):
+    """One that takes no more work: its number, and since when."""
+
+    number: int
+    since: float
 
 
 class LabellerScaling:
     """Keeps the pool's Labellers at the number that the work asks for; ``look()`` now and then, from one thread.
 
-    The first ones, up to ``labeller.replicas``, it never touches. What it starts has the next number, and takes work
-    once it has loaded the same model as the others. It always ends the highest number: that one gets no new work,
-    finishes what it has, and goes. A call that comes too late fails, and whoever made it asks another Labeller.
+    The first ones, up to ``labeller.replicas``, it never touches. What it starts has the lowest free number, and takes
+    work once it has loaded the same model as the others. When there is too little to do, the highest number gets no new
+    work, finishes what it has, and goes. One that is dead for good goes alone, and its number is free again. A call
+    that comes too late fails, and whoever made it asks another Labeller.
 
     Args:
         settings: All settings.
         pool: Owns the actors, so they end with it.
         description: Who judges.
+        watch: Looks after those that are started here; somebody else has it look.
         clock: Monotonic seconds.
     """
 
@@ -60,16 +83,16 @@ class LabellerScaling:
         settings: Settings,
         pool: ModelPool,
         description: JudgeDescription,
+        watch: ReplicaWatch,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings, self._pool, self._description, self._clock = settings, pool, description, clock
+        self._watch = watch
         self._rule = ScalingRule(settings.labeller)
-        self._count = LabellerCount(settings.labeller.replicas, settings.labeller.replicas)
-        self._loading: Future[JudgeDescription] | None = None
-        self._changed_at = 0.0
+        self._count = LabellerCount(settings.labeller.replicas, tuple(range(settings.labeller.replicas)))
+        self._loading: _Loading | None = None
+        self._leaving: _Leaving | None = None
         self._not_before = 0.0
-        self._added: list[WatchedReplica] = []
-        self._watch_at = 0.0
 
     @property
     def count(self) -> LabellerCount:
@@ -84,32 +107,29 @@ class LabellerScaling:
             records: Records in the lake; None where that is not known.
         """
         if self._settings.labeller.most > self._settings.labeller.replicas:
-            self._watch_added()
+            self._let_go_of_the_dead()
             if self._loading is not None:
                 self._see_whether_it_has_loaded(self._loading)
-            elif self._one_leaves:
-                self._see_whether_it_can_go()
-            if not self._one_leaves:
+            if self._leaving is not None:
+                self._see_whether_it_can_go(self._leaving)
+            if self._leaving is None:
                 self._step(lag, records)
         return self._count
-
-    @property
-    def _one_leaves(self) -> bool:
-        return self._loading is None and len(self._pool.labellers) > self._count.ready
 
     def _step(self, lag: int | None, records: int | None) -> None:
         ready, loading = self._count.ready, self._loading is not None
         wanted = self._rule.wanted(self._work(lag, records), ready, loading=loading)
-        self._count = LabellerCount(wanted, ready)
+        self._count = self._count._replace(wanted=wanted)
         if wanted > ready + loading:
             self._start()
         elif wanted < ready + loading:
-            self._end_last()
+            self._end_one()
 
     def _work(self, lag: int | None, records: int | None) -> Work | None:
         if lag is None or records is None:
             return None
-        asked = [labeller.report.remote() for labeller in self._pool.labellers[: self._count.ready]]
+        labellers = self._pool.labellers
+        asked = [labellers[number].report.remote() for number in self._count.numbers]
         try:
             reports: list[WorkReport] = ray.get(asked, timeout=ASK_S)
         except RayError:  # one of them is being restarted
@@ -120,57 +140,66 @@ class LabellerScaling:
     def _start(self) -> None:
         if self._clock() < self._not_before:
             return
+        number = self._pool.free_number
         try:
-            labeller = self._pool.add_labeller(patience_s=0)
+            labeller = self._pool.add_labeller(number, patience_s=0)
         except (SettingsError, RayError) as error:
-            self._give_up(first_line(error))
+            self._give_up(number, first_line(error))
             return
-        _log.info("labeller-%d is started", len(self._pool.labellers) - 1)
-        self._loading, self._changed_at = labeller.describe.remote().future(), self._clock()
+        _log.info("%s is started", labeller_name(number))
+        self._loading = _Loading(number, self._clock(), labeller.describe.remote().future())
 
-    def _see_whether_it_has_loaded(self, description: Future[JudgeDescription]) -> None:
+    def _see_whether_it_has_loaded(self, loading: _Loading) -> None:
+        number, since, description = loading
         if not description.done():
-            if self._clock() - self._changed_at >= MODEL_LOAD_S:
-                self._refuse(f"it has not loaded its model within {MODEL_LOAD_S:g} s")
+            if self._clock() - since >= MODEL_LOAD_S:
+                self._refuse(number, f"it has not loaded its model within {MODEL_LOAD_S:g} s")
         elif (error := description.exception()) is not None:
-            self._refuse(first_line(error))
+            self._refuse(number, first_line(error))
         elif description.result() != self._description:
-            self._refuse("it holds another model; give all nodes the same folder")
+            self._refuse(number, "it holds another model; give all nodes the same folder")
         else:
-            self._admit()
+            self._admit(number)
 
-    def _admit(self) -> None:
-        self._loading, index = None, self._count.ready
-        self._added.append(watched_labeller(self._settings, index, self._pool.labellers[index]))
-        self._count = self._count._replace(ready=index + 1)
-        _log.info("labeller-%d takes work", index)
-
-    def _refuse(self, reason: str) -> None:
+    def _admit(self, number: int) -> None:
         self._loading = None
-        self._pool.end_labeller()
-        self._give_up(reason)
+        self._watch.add([watched_labeller(self._settings, number, self._pool.labellers[number])])
+        self._count = self._count._replace(numbers=tuple(sorted((*self._count.numbers, number))))
+        _log.info("%s takes work", labeller_name(number))
 
-    def _give_up(self, reason: str) -> None:
+    def _refuse(self, number: int, reason: str) -> None:
+        self._loading = None
+        self._pool.end_labeller(number)
+        self._give_up(number, reason)
+
+    def _give_up(self, number: int, reason: str) -> None:
         self._not_before = self._clock() + AGAIN_S
-        message = "labeller-%d cannot be used and is tried again in %g s: %s"
-        _log.error(message, len(self._pool.labellers), AGAIN_S, reason)
+        message = "%s cannot be used and is tried again in %g s: %s"
+        _log.error(message, labeller_name(number), AGAIN_S, reason)
 
-    def _end_last(self) -> None:
+    def _end_one(self) -> None:
         """The one that loads is just ended; the others first come to their end."""
         if self._loading is not None:
+            self._pool.end_labeller(self._loading.number)
             self._loading = None
-            self._pool.end_labeller()
             return
-        self._added.pop()
-        self._count, self._changed_at = self._count._replace(ready=self._count.ready - 1), self._clock()
-        _log.info("labeller-%d gets no more work", self._count.ready)
+        number = self._count.numbers[-1]
+        self._take_off_work(number)
+        self._leaving = _Leaving(number, self._clock())
+        _log.info("%s gets no more work", labeller_name(number))
 
-    def _see_whether_it_can_go(self) -> None:
-        waited_s = self._clock() - self._changed_at
+    def _take_off_work(self, number: int) -> None:
+        self._watch.remove(labeller_name(number))
+        self._count = self._count._replace(numbers=tuple(one for one in self._count.numbers if one != number))
+
+    def _see_whether_it_can_go(self, leaving: _Leaving) -> None:
+        number, since = leaving
+        waited_s = self._clock() - since
         silent = waited_s >= LEAVE_S + self._settings.labeller.answer_timeout_s
-        if silent or (waited_s >= LEAVE_S and self._has_finished(self._pool.labellers[-1])):
-            self._pool.end_labeller()
-            _log.info("labeller-%d has ended", len(self._pool.labellers))
+        if silent or (waited_s >= LEAVE_S and self._has_finished(self._pool.labellers[number])):
+            self._leaving = None
+            self._pool.end_labeller(number)
+            _log.info("%s has ended", labeller_name(number))
 
     @staticmethod
     def _has_finished(labeller: Any) -> bool:
@@ -182,21 +211,10 @@ class LabellerScaling:
             return True
         return report.under_way == 0
 
-    def _watch_added(self) -> None:
-        """Nobody else looks after those that it has started."""
-        if self._clock() < self._watch_at:
-            return
-        self._watch_at = self._clock() + watch_interval_s(self._settings.labeller.answer_timeout_s)
-        for number, replica in enumerate(self._added):
-            if not replica.look(self._settings.ray.namespace):
-                self._lose(self._settings.labeller.replicas + number)
-                return
-
-    def _lose(self, index: int) -> None:
-        """One is dead for good: those that take work are the first ones, so the ones above it go too."""
-        self._loading = None
-        while len(self._pool.labellers) > index:
-            self._pool.end_labeller()
-        del self._added[index - self._settings.labeller.replicas :]
-        self._count = self._count._replace(ready=index)
-        self._give_up("it is dead and does not start again")
+    def _let_go_of_the_dead(self) -> None:
+        added = self._count.numbers[self._settings.labeller.replicas :]
+        for number in added:
+            if labeller_name(number) in self._watch.gone:
+                self._take_off_work(number)
+                self._pool.end_labeller(number)
+                self._give_up(number, "it is dead and does not start again")

@@ -15,7 +15,7 @@ from ray.serve.handle import DeploymentHandle
 
 from labelstream.actors.cluster import as_our_error, start_ray
 from labelstream.actors.endpoint.logs import serve_logging
-from labelstream.actors.listening import refuse_open_door
+from labelstream.actors.listening import refuse_open_door, way_in
 from labelstream.actors.serving import MODELS, NAME, build
 from labelstream.schemas.errors import LabelstreamError, ModelUnusable, SettingsError
 from labelstream.schemas.settings import Settings
@@ -37,7 +37,7 @@ class Serving:
         self._models, self._settings = models, settings
 
     def failure(self) -> LabelstreamError | None:
-        """What has ended the stream; None while all is well, or while the models are restarting."""
+        """What has ended it; None while all is well, or while the models are restarting."""
         try:
             failure: LabelstreamError | None = self._models.state.remote().result(timeout_s=_ASK_S).failure
         except (RayError, RayServeException, TimeoutError):
@@ -80,6 +80,7 @@ def serving(settings: Settings, *, with_stream: bool) -> Iterator[Serving]:
         if alone:  # a cluster that was there before keeps its Serve, and what else runs in it
             closing.callback(serve.shutdown)
         refuse_open_door(settings.endpoint)
+        url = f"http://{settings.endpoint.host}:{port}" if alone else way_in()
         closing.callback(_delete)
         try:
             serve.run(app, name=NAME, route_prefix="/")
@@ -87,7 +88,7 @@ def serving(settings: Settings, *, with_stream: bool) -> Iterator[Serving]:
             raise as_our_error(error, "serve") from error
         except RuntimeError as error:  # Serve's word for a deployment that does not come up
             raise ModelUnusable(_reason(error)) from error
-        yield Serving(f"http://{settings.endpoint.host}:{port}", serve.get_deployment_handle(MODELS, NAME), settings)
+        yield Serving(url, serve.get_deployment_handle(MODELS, NAME), settings)
 
 
 def _start_serve(settings: Settings, port: int, *, alone: bool) -> None:

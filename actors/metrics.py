@@ -44,7 +44,7 @@ class Observed:
         store: Entries of a local store that no Ingest reports, by kind.
         learning: Drift and champions.
         keeper: Of labels that were asked for; None where they are not kept.
-        labellers: How many there should be, and how many take work; None before they are there.
+        labellers: How many there should be, and which take work; None before they are there.
     """
 
     ready: bool

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import ray
@@ -49,19 +49,19 @@ def metrics_server(metrics: StreamMetrics, host: str, port: int) -> Iterator[str
         server.server_close()
 
 
-def work_reports(settings: Settings, labellers: int) -> dict[str, WorkReport]:
+def work_reports(settings: Settings, labellers: Collection[int]) -> dict[str, WorkReport]:
     """What each model actor has done, by its name; those that do not answer at once are left out.
 
     Args:
         settings: Where ``encoder`` and ``ray`` matter.
-        labellers: How many take work; one that loads its model could not answer.
+        labellers: Numbers of those that take work; one that loads its model could not answer.
     """
     if not ray.is_initialized():  # Ray would start itself at the first question
         return {}
-    replicas = {"labeller": labellers, "cross-encoder": settings.encoder.replicas, "ranker": 1}
+    replicas = {"labeller": labellers, "cross-encoder": range(settings.encoder.replicas), "ranker": [0]}
     asked = {}
-    for kind, count in replicas.items():
-        for name in (f"{kind}-{index}" for index in range(count)):
+    for kind, numbers in replicas.items():
+        for name in (f"{kind}-{number}" for number in numbers):
             try:
                 actor = ray.get_actor(name, namespace=settings.ray.namespace)
             except ValueError:  # not started yet, or switched off

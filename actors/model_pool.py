@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import ray
@@ -28,18 +29,23 @@ class ModelPool:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._labellers: list[Any] = []
-        for _ in range(settings.labeller.replicas):
-            self.add_labeller()
+        self._labellers: dict[int, Any] = {}
+        for number in range(settings.labeller.replicas):
+            self.add_labeller(number)
         self._cross_encoders = [
             start_actor(CrossEncoderActor, cross_encoder_options(settings, index), settings)
             for index in range(settings.encoder.replicas * settings.encoder.enabled)
         ]
 
     @property
-    def labellers(self) -> list[Any]:
+    def labellers(self) -> dict[int, Any]:
         """Handles, by their number."""
-        return list(self._labellers)
+        return dict(self._labellers)
+
+    @property
+    def free_number(self) -> int:
+        """The lowest one that no Labeller has."""
+        return next(number for number in count() if number not in self._labellers)
 
     @property
     def cross_encoders(self) -> list[Any]:
@@ -49,12 +55,13 @@ class ModelPool:
     @property
     def actors(self) -> list[Any]:
         """All of them."""
-        return [*self._cross_encoders, *self._labellers]
+        return [*self._cross_encoders, *self._labellers.values()]
 
-    def add_labeller(self, patience_s: float = NAME_IS_FREE_S) -> Any:
-        """Start another Labeller, without waiting for its model; it gets the next number.
+    def add_labeller(self, number: int, patience_s: float = NAME_IS_FREE_S) -> Any:
+        """Start another Labeller, without waiting for its model.
 
         Args:
+            number: One that is free.
             patience_s: How long to wait for its name.
 
         Returns:
@@ -63,13 +70,13 @@ class ModelPool:
         Raises:
             SettingsError: Somebody else has its name.
         """
-        options = labeller_options(self._settings, len(self._labellers))
-        self._labellers.append(start_actor(Labeller, options, self._settings, patience_s=patience_s))
-        return self._labellers[-1]
+        options = labeller_options(self._settings, number)
+        self._labellers[number] = start_actor(Labeller, options, self._settings, patience_s=patience_s)
+        return self._labellers[number]
 
-    def end_labeller(self) -> None:
-        """End the one with the highest number."""
-        ray.kill(self._labellers.pop())
+    def end_labeller(self, number: int) -> None:
+        """End it, whatever it does; its number is free again."""
+        ray.kill(self._labellers.pop(number))
 
     def judge(self) -> JudgeDescription:
         """Who judges; waits until every replica has loaded its model.
@@ -78,7 +85,7 @@ class ModelPool:
             ModelUnusable: It cannot be loaded, or the replicas hold different models.
             ModelUnavailable: A replica has been dead for too long.
         """
-        description: JudgeDescription = self._same(self._labellers, "labeller")
+        description: JudgeDescription = self._same(list(self._labellers.values()), "labeller")
         return description
 
     def cross_encoder_version(self) -> str:

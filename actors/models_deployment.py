@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -22,27 +21,24 @@ from labelstream.actors.metrics_server import work_reports
 from labelstream.actors.model_pool import ModelPool
 from labelstream.actors.on_demand_pool import PoolDescription
 from labelstream.actors.ranker_actor import RankerActor, ranker_options
-from labelstream.actors.remote import RemoteWriter, first_line
-from labelstream.actors.replica_watch import ReplicaWatch
+from labelstream.actors.remote import RemoteWriter
+from labelstream.actors.replica_watch import ReplicaWatch, watched_pool
+from labelstream.actors.upkeep import LOOK_EVERY_S, Upkeep
 from labelstream.actors.writer import Writer, writer_options
-from labelstream.schemas.errors import LabelstreamError, TerminalError
+from labelstream.schemas.errors import LabelstreamError
 from labelstream.schemas.settings import Settings
-from labelstream.streaming.periodic import Periodic
 from labelstream.streaming.retry import Patience
 from labelstream.training.registry import Registry
 
-LOOK_EVERY_S = 0.5
 PUBLISH_TIMEOUT_S = 120.0
-
-_log = logging.getLogger(__name__)
 
 
 class State(NamedTuple):
-    """How the stream beside the endpoint is.
+    """How everything behind the endpoint is.
 
     Attributes:
-        progress: Its last look; None before the first, and where there is no stream.
-        failure: What has ended it.
+        progress: The last look at the stream; None before the first, and where there is none.
+        failure: What has ended the stream, or the upkeep of the models where there is none.
     """
 
     progress: Progress | None
@@ -64,8 +60,8 @@ class Models:
         self._application: Application | None = None
         self._keeper: LabelKeeper | None = None
         self._progress: Progress | None = None
-        self._failure: LabelstreamError | None = None
-        self._watching = Periodic("watch-stream", self._watch, LOOK_EVERY_S, at_once=False)
+        ended = "the stream has ended" if with_stream else "the models are not looked after any more"
+        self._upkeep = Upkeep(ended, self._look)
         try:
             await asyncio.to_thread(self._start, with_stream)
         except BaseException:
@@ -78,19 +74,21 @@ class Models:
         self._closing.callback(ray.kill, ranker)
         if with_stream:
             self._application = self._closing.enter_context(Application(settings))
-            pool, self._scaling = self._application.pool, self._application.scaling
+            pool, self._watch = self._application.pool, self._application.watch
+            self._scaling = self._application.scaling
         else:
-            pool = ModelPool(settings)
+            pool, self._watch = ModelPool(settings), ReplicaWatch.of(settings)
             self._closing.callback(pool.close)
-            self._scaling = LabellerScaling(settings, pool, pool.judge())
+            self._scaling = LabellerScaling(settings, pool, pool.judge(), self._watch)
         self._pool = PoolDescription(pool.judge(), pool.cross_encoder_version())
-        self._replicas = self._closing.enter_context(ReplicaWatch.over(settings, pool, ranker))
+        needed = list(watched_pool(settings, pool, ranker))
+        self._needed = frozenset(replica.name for replica in needed)
+        self._watch.add(needed)
         if settings.endpoint.keep_labels:
             self._keep_labels(with_stream)
         learning = learning_watch(lambda: read_learning(settings.lake, Registry(settings.registry.folder)))
         self._learning = self._closing.enter_context(learning)
-        if with_stream or settings.labeller.most > settings.labeller.replicas:
-            self._watching.start()
+        self._upkeep.start()
 
     def _keep_labels(self, with_stream: bool) -> None:
         settings, stream = self._settings, self._settings.stream
@@ -111,37 +109,24 @@ class Models:
         )
         self._closing.callback(self._keeper.close)
 
-    def _watch(self) -> None:
-        try:
-            self._look()
-        except LabelstreamError as error:
-            _log.error("the stream has ended: %s: %s", type(error).__name__, error)
-            self._end_with(error)
-        except Exception as error:  # a stream that nobody watches must not seem well
-            _log.exception("the stream cannot be watched any more")
-            self._end_with(TerminalError(f"{type(error).__name__}: {first_line(error)}"))
-
-    def _end_with(self, error: LabelstreamError) -> None:
-        self._failure = error
-        self._watching.end()
-
     def _look(self) -> None:
         if self._application is not None:
             self._progress = self._application.look()
         else:
+            self._watch.look()
             self._scaling.look(lag=0, records=0)  # by requests alone
 
     async def describe(self) -> PoolDescription:
         """Which models answer; there is an answer once they all do."""
         return self._pool
 
-    async def labellers(self) -> int:
-        """How many Labellers take work."""
-        return self._scaling.count.ready
+    async def labellers(self) -> tuple[int, ...]:
+        """Numbers of the Labellers that take work."""
+        return self._scaling.count.numbers
 
     async def state(self) -> State:
-        """How the stream is."""
-        return State(self._progress, self._failure)
+        """How things are."""
+        return State(self._progress, self._upkeep.failure)
 
     async def keep(self, labels: list[dict[str, Any]]) -> None:
         """Take rows of ``labels`` for the lake and the labels topic."""
@@ -154,8 +139,8 @@ class Models:
 
     def _metrics(self, store: Mapping[str, int]) -> str:
         labellers = self._scaling.count
-        work = work_reports(self._settings, labellers.ready)
-        ready = self._failure is None and sum(name.startswith("labeller") for name in work) == labellers.ready
+        work = work_reports(self._settings, labellers.numbers)
+        ready = self._upkeep.failure is None and sum(name.startswith("labeller") for name in work) == labellers.ready
         others_store = {} if self._progress is not None else store  # the stream tells of its own
         learning = self._learning.value
         keeper = None if self._keeper is None else self._keeper.report()
@@ -170,19 +155,18 @@ class Models:
         return await asyncio.to_thread(self._stop)
 
     def _stop(self) -> int:
-        self._watching.close()  # a look at a stream that ends would start it again
+        self._upkeep.close()  # a look at a stream that ends would start it again
         return self._application.stop() if self._application is not None else 0
 
     def check_health(self) -> None:
         """Ray Serve asks; a stream that has ended by itself is started again, with all of this.
 
         Raises:
-            RuntimeError: The stream has ended, or an actor that answers requests is dead for good.
+            RuntimeError: The stream has ended, or an actor that nobody else replaces is dead for good.
         """
-        if self._failure is not None:
-            raise RuntimeError(f"the stream has ended: {self._failure}")
-        if self._replicas.gone:
-            raise RuntimeError(f"{self._replicas.gone} is dead and does not start again")
+        self._upkeep.check()
+        if gone := self._needed & self._watch.gone:
+            raise RuntimeError(f"{min(gone)} is dead and does not start again")
 
     async def __del__(self) -> None:
         await asyncio.to_thread(self._end)
@@ -199,7 +183,7 @@ class Models:
         until = time.monotonic() + self._settings.endpoint.deadline_s
         before: dict[str, float] = {}
         while time.monotonic() < until:
-            reports = work_reports(self._settings, self._scaling.count.ready)
+            reports = work_reports(self._settings, self._scaling.count.numbers)
             busy = {name: report.busy_s for name, report in reports.items()}
             if busy == before:
                 return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import ray
@@ -17,6 +18,15 @@ from labelstream.schemas.settings import Settings
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.02, 1.0
 
 
+class _Replica:
+    """One of them, the calls that it has, and until when others are asked first."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.handle: Any = None
+        self.busy, self.avoided_until = 0, 0.0
+
+
 class NamedReplicas:
     """Spreads calls over the replicas of one kind of actor, the least busy first.
 
@@ -26,30 +36,23 @@ class NamedReplicas:
     Args:
         settings: Where ``ray`` matters.
         kind: The actors' names are ``<kind>-<number>``.
-        count: How many there are.
+        count: How many there are at first.
     """
 
     def __init__(self, settings: Settings, kind: str, count: int) -> None:
         self._namespace, self._kind = settings.ray.namespace, kind
-        self._count = 0
-        self._handles: list[Any] = []
-        self._busy: list[int] = []
-        self._avoided_until: list[float] = []
-        self.use(count)
+        self._replicas: dict[int, _Replica] = {}
+        self.use(range(count))
 
     @property
     def count(self) -> int:
         """How many replicas there should be."""
-        return self._count
+        return len(self._replicas)
 
-    def use(self, count: int) -> None:
-        """From now on there are so many; calls to the others come to their end."""
-        more = max(0, count - len(self._handles))
-        self._handles[count:] = [None] * max(0, len(self._handles) - count)  # who comes back is another actor
-        self._handles += [None] * more
-        self._busy += [0] * more
-        self._avoided_until += [0.0] * more
-        self._count = count
+    def use(self, numbers: Iterable[int]) -> None:
+        """From now on there are these; calls to the others come to their end."""
+        known = self._replicas  # a number that comes back is another actor's
+        self._replicas = {number: known.get(number) or _Replica(f"{self._kind}-{number}") for number in numbers}
 
     async def call(self, method: str, *arguments: Any, deadline: float) -> Any:
         """Ask one replica.
@@ -64,49 +67,46 @@ class NamedReplicas:
             TimeoutError: One works on it, but not fast enough.
             LabelstreamError: What the method raised.
         """
-        wait_s, tried = _FIRST_WAIT_S, set[int]()
+        wait_s, tried = _FIRST_WAIT_S, set[str]()
         while True:
-            index = self._best(tried)
+            replica = self._best(tried)
             try:
-                return await self._call(index, method, arguments, deadline)
+                return await self._call(replica, method, arguments, deadline)
             except ModelUnavailable:
-                tried = {index} if len(tried) + 1 >= self.count else {*tried, index}
+                tried = {replica.name} if len(tried) + 1 >= self.count else {*tried, replica.name}
                 if time.monotonic() + wait_s >= deadline:
                     raise
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
 
-    def _best(self, tried: set[int]) -> int:
+    def _best(self, tried: set[str]) -> _Replica:
         now = time.monotonic()
-        return min(
-            range(self.count), key=lambda index: (index in tried, now < self._avoided_until[index], self._busy[index])
-        )
+        return min(self._replicas.values(), key=lambda one: (one.name in tried, now < one.avoided_until, one.busy))
 
-    async def _call(self, index: int, method: str, arguments: tuple[Any, ...], deadline: float) -> Any:
-        self._busy[index] += 1
-        name, reference = f"{self._kind}-{index}", None
+    async def _call(self, replica: _Replica, method: str, arguments: tuple[Any, ...], deadline: float) -> Any:
+        replica.busy += 1
+        reference = None
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
-                handle = self._handles[index] or await self._find(index)
+                handle = replica.handle or await self._find(replica)
                 reference = getattr(handle, method).remote(*arguments)
                 return await reference
         except RayTaskError as error:
-            raise as_callers_error(error, name) from None  # it says itself where it comes from
+            raise as_callers_error(error, replica.name) from None  # it says itself where it comes from
         except RayError as error:
-            self._handles[index] = None  # a new actor of this name may be there by now
-            self._avoided_until[index] = time.monotonic() + AVOIDED_FOR_S
-            raise as_callers_error(error, name) from error
+            replica.handle = None  # a new actor of this name may be there by now
+            replica.avoided_until = time.monotonic() + AVOIDED_FOR_S
+            raise as_callers_error(error, replica.name) from error
         except (TimeoutError, asyncio.CancelledError):
             if reference is not None:
                 ray.cancel(reference)  # nobody waits for it any more
             raise
         finally:
-            self._busy[index] -= 1
+            replica.busy -= 1
 
-    async def _find(self, index: int) -> Any:
-        name = f"{self._kind}-{index}"
+    async def _find(self, replica: _Replica) -> Any:
         try:
-            self._handles[index] = await asyncio.to_thread(ray.get_actor, name, self._namespace)
+            replica.handle = await asyncio.to_thread(ray.get_actor, replica.name, self._namespace)
         except ValueError as error:  # Ray's word for "no such actor"
-            raise ModelUnavailable(f"{name} is not running") from error
-        return self._handles[index]
+            raise ModelUnavailable(f"{replica.name} is not running") from error
+        return replica.handle

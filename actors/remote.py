@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
@@ -97,7 +97,7 @@ class ReplicaPool:
     Args:
         name: What they are, for messages.
         find: The handle of a replica by its number; raises ``ValueError`` where there is none.
-        count: How many there are.
+        count: How many there are at first.
         answer_timeout_s: A replica that owes an answer for longer is restarted.
     """
 
@@ -107,15 +107,16 @@ class ReplicaPool:
         self._answer_timeout_s = answer_timeout_s
         self._numbers = itertools.count()
 
-    def use(self, count: int) -> None:
-        """From now on there are so many; calls to the others come to their end. Any one thread may say so."""
-        kept = self._replicas[:count]
-        for index in range(len(kept), count):
+    def use(self, numbers: Iterable[int]) -> None:
+        """From now on there are these; calls to the others come to their end. Any one thread may say so."""
+        known = {replica.index: replica for replica in self._replicas}
+        used = []
+        for index in numbers:
             try:
-                kept.append(_Replica(index, self._find(index)))
-            except ValueError:  # it has just died; whoever counts them will notice
-                break
-        self._replicas = kept  # in one assignment: a call under way sees the ones before, or these
+                used.append(known.get(index) or _Replica(index, self._find(index)))
+            except ValueError:  # it has just died; whoever watches over them will notice
+                continue
+        self._replicas = used  # in one assignment: a call under way sees the ones before, or these
 
     def call(self, method: str, *arguments: Any) -> Future[Any]:
         """Ask one replica."""

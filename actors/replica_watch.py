@@ -1,17 +1,17 @@
-"""Watches over the model actors where nobody else does: those that hang are restarted, those that are gone are told."""
+"""Watches over the model actors: those that hang are restarted, those that are dead for good are told."""
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any, Self
 
 import ray
 from ray.exceptions import RayActorError
 
+from labelstream.actors.labeller import labeller_name
 from labelstream.actors.model_pool import ModelPool
 from labelstream.actors.on_demand_pool import ON_DEMAND_PRIORITY
 from labelstream.schemas.settings import Settings
@@ -72,69 +72,69 @@ class WatchedReplica:
 
 
 class ReplicaWatch:
-    """Looks at every model actor now and then, in a thread of its own; use as a context manager.
-
-    Begin when the models are loaded: what loads cannot answer.
+    """The one place that knows which model actors live; ``look()`` now and then, from one thread.
 
     Args:
-        replicas: Whom to watch.
         namespace: Of their names.
-        interval_s: Seconds from one look to the next.
+        interval_s: Seconds from one look at them to the next, at least.
     """
 
-    def __init__(self, replicas: list[WatchedReplica], namespace: str, interval_s: float) -> None:
-        self._replicas, self._namespace, self._interval_s = replicas, namespace, interval_s
-        self._gone = ""
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watch-replicas", daemon=True)
+    def __init__(self, namespace: str, interval_s: float) -> None:
+        self._namespace, self._interval_s = namespace, interval_s
+        self._replicas: dict[str, WatchedReplica] = {}
+        self._gone: frozenset[str] = frozenset()
+        self._not_before = 0.0
 
     @classmethod
-    def over(cls, settings: Settings, pool: ModelPool, ranker: Any) -> Self:
-        """A watch over all that answer requests."""
+    def of(cls, settings: Settings) -> Self:
+        """A watch over nobody yet, as often as the settings need it."""
         patience_s = min(settings.labeller.answer_timeout_s, settings.encoder.answer_timeout_s)
-        replicas = list(_replicas(settings, pool, ranker))
-        return cls(replicas, settings.ray.namespace, watch_interval_s(patience_s))
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        self._thread.join()
+        return cls(settings.ray.namespace, min(patience_s / _QUESTIONS, _LONGEST_INTERVAL_S))
 
     @property
-    def gone(self) -> str:
-        """Who is dead and will not be restarted; empty while there is nobody."""
+    def gone(self) -> frozenset[str]:
+        """Who is dead and will not be restarted; safe from any thread."""
         return self._gone
 
-    def _run(self) -> None:
-        while not self._stopping.wait(self._interval_s):
-            for replica in self._replicas:
-                try:
-                    if not replica.look(self._namespace) and not self._gone:
-                        _log.error("%s is dead and does not start again", replica.name)
-                        self._gone = replica.name
-                except Exception:  # a watch must not end because of what it sees
-                    _log.exception("%s cannot be looked at", replica.name)
+    def add(self, replicas: Iterable[WatchedReplica]) -> None:
+        """From now on look after these too. Their models are loaded: what loads cannot answer."""
+        self._replicas |= {replica.name: replica for replica in replicas}
+
+    def remove(self, name: str) -> None:
+        """Look after it no longer; its name may come back with another actor."""
+        del self._replicas[name]
+        self._gone -= {name}
+
+    def look(self) -> None:
+        """Look at all of them, if it is time."""
+        if time.monotonic() < self._not_before:
+            return
+        self._not_before = time.monotonic() + self._interval_s
+        for name, replica in self._replicas.items():
+            if name not in self._gone and self._is_gone(replica):
+                _log.error("%s is dead and does not start again", name)
+                self._gone |= {name}
+
+    def _is_gone(self, replica: WatchedReplica) -> bool:
+        try:
+            return not replica.look(self._namespace)
+        except Exception:  # a watch must not end because of what it sees
+            _log.exception("%s cannot be looked at", replica.name)
+            return False
 
 
-def watch_interval_s(answer_timeout_s: float) -> float:
-    """Seconds from one look to the next, for replicas that may owe an answer for so long."""
-    return min(answer_timeout_s / _QUESTIONS, _LONGEST_INTERVAL_S)
-
-
-def watched_labeller(settings: Settings, index: int, actor: Any) -> WatchedReplica:
+def watched_labeller(settings: Settings, number: int, actor: Any) -> WatchedReplica:
     """A Labeller, and the pair that it is asked to judge."""
-    return WatchedReplica(f"labeller-{index}", actor, settings.labeller.answer_timeout_s, "judge", *_QUESTION)
+    return WatchedReplica(labeller_name(number), actor, settings.labeller.answer_timeout_s, "judge", *_QUESTION)
 
 
-def _replicas(settings: Settings, pool: ModelPool, ranker: Any) -> Iterator[WatchedReplica]:
+def watched_pool(settings: Settings, pool: ModelPool, ranker: Any) -> Iterator[WatchedReplica]:
+    """All that answer requests."""
     encoder_s = settings.encoder.answer_timeout_s
-    for index, actor in enumerate(pool.labellers):
-        yield watched_labeller(settings, index, actor)
-    for index, actor in enumerate(pool.cross_encoders):
-        yield WatchedReplica(f"cross-encoder-{index}", actor, encoder_s, "score", *_QUESTION)
+    for number, actor in pool.labellers.items():
+        yield watched_labeller(settings, number, actor)
+    for number, actor in enumerate(pool.cross_encoders):
+        yield WatchedReplica(f"cross-encoder-{number}", actor, encoder_s, "score", *_QUESTION)
     yield WatchedReplica("ranker-0", ranker, encoder_s, "ping")
 
 

@@ -81,7 +81,7 @@ def full_observation(tmp_path: Path) -> Observed:
     standings = read_standings(registry)
     progress = Progress(LakeStatus(4, {}, TOTALS), [a_report(0, 0.3), a_report(1, 0.2, 400)], lag=11, restarts=3)
     work = {"labeller-0": WorkReport(2, 100, 1, 0.5, 1000.0), "cross-encoder-1": WorkReport(3, 50, 0, 0.25, 2000.0)}
-    learning, keeper, labellers = Learning({"m": 0.5}, standings), KeeperReport(8, 2), LabellerCount(2, 1)
+    learning, keeper, labellers = Learning({"m": 0.5}, standings), KeeperReport(8, 2), LabellerCount(2, (0,))
     return Observed(True, progress, work, {"labels": 3}, learning, keeper, labellers)
 
 
@@ -267,7 +267,7 @@ def test_a_taken_port_is_told_by_the_settings_name():
 
 
 def test_without_ray_nobody_works_and_ray_is_not_started():
-    assert work_reports(Settings(), labellers=1) == {}
+    assert work_reports(Settings(), labellers=[0]) == {}
 
 
 def test_a_meter_knows_when_it_started():

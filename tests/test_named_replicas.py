@@ -22,6 +22,7 @@ from labelstream.actors.remote import actor_options
 from labelstream.actors.replica_watch import ReplicaWatch, WatchedReplica
 from labelstream.schemas.errors import BadRecord, ModelUnavailable, SettingsError
 from labelstream.schemas.settings import Settings
+from labelstream.streaming.periodic import Periodic
 
 TIMEOUT = 60
 SETTINGS = Settings()
@@ -66,6 +67,15 @@ class Few:
         made = actor_options(SETTINGS, f"{self.kind}-{index}", runtime_env={"env_vars": environment})
         return start_actor(Obliging, made, self.notes, **options)
 
+    def watch(self, answer_timeout_s: float) -> ReplicaWatch:
+        """A watch over them that looks whenever it is told to."""
+        watch = ReplicaWatch(NAMESPACE, interval_s=0)
+        watch.add(
+            WatchedReplica(f"{self.kind}-{index}", actor, answer_timeout_s, "who")
+            for index, actor in enumerate(self.actors)
+        )
+        return watch
+
     async def call(self, method: str, *arguments: Any, within_s: float = TIMEOUT) -> Any:
         return await self.replicas.call(method, *arguments, deadline=time.monotonic() + within_s)
 
@@ -93,6 +103,14 @@ def small_ray() -> Iterator[None]:
     )
     yield
     ray.shutdown()
+
+
+def look_until_gone(watch: ReplicaWatch, name: str) -> None:
+    def is_gone() -> bool:
+        watch.look()
+        return name in watch.gone
+
+    wait_until(is_gone, TIMEOUT, name)
 
 
 def run(call: Coroutine[Any, Any, Any]) -> Any:
@@ -157,17 +175,17 @@ def test_replicas_that_come_are_asked_and_those_that_go_are_not(tmp_path: Path):
     few = Few(tmp_path, 2)
 
     async def ask() -> None:
-        few.replicas.use(1)
+        few.replicas.use([0])
         pondering = await few.pondering()
         assert {await few.call("who") for _ in range(2)} == {few.pids[0]}
-        few.replicas.use(2)
+        few.replicas.use([0, 1])
         assert await few.call("who") == few.pids[1]
-        few.replicas.use(1)
+        few.replicas.use([0])
         ray.kill(few.actors[1])
         few.actors[1] = await asyncio.to_thread(few.start, 1)
-        few.replicas.use(2)
+        few.replicas.use([0, 1])
         assert await few.call("who") not in few.pids, "the one of this name that is gone"
-        few.replicas.use(1)
+        few.replicas.use([0])
         pondering.cancel()
         await asyncio.gather(pondering, return_exceptions=True)
 
@@ -200,10 +218,9 @@ def test_a_new_actor_of_an_old_name_is_found(tmp_path: Path):
 def test_an_actor_that_cannot_start_again_is_unavailable_and_told(tmp_path: Path):
     few = Few(tmp_path, 1)
     (tmp_path / "do not start").touch()
-    watched = WatchedReplica(f"{few.kind}-0", few.actors[0], 60.0, "who")
-    with ReplicaWatch([watched], NAMESPACE, interval_s=0.05) as watch:
-        os.kill(few.pids[0], signal.SIGKILL)
-        wait_until(lambda: bool(watch.gone), TIMEOUT)
+    watch = few.watch(60.0)
+    os.kill(few.pids[0], signal.SIGKILL)
+    look_until_gone(watch, f"{few.kind}-0")
     with pytest.raises(ModelUnavailable, match="could not start again"):
         run(few.call("who", within_s=5))
 
@@ -217,17 +234,32 @@ def test_a_name_that_somebody_has_is_not_taken_from_him(tmp_path: Path):
 
 def test_a_replica_that_hangs_is_restarted(tmp_path: Path):
     few = Few(tmp_path, 1)
-    watched = WatchedReplica(f"{few.kind}-0", few.actors[0], 3.0, "who")
-    with ReplicaWatch([watched], NAMESPACE, interval_s=0.1) as watch:
+    watch = few.watch(3.0)
+    with Periodic("watch", watch.look, 0.1):
         os.kill(few.pids[0], signal.SIGSTOP)  # the call that it has taken fails when it is killed
         assert run(few.call("who")) != few.pids[0]
-        assert watch.gone == ""
+    assert not watch.gone
 
 
-def test_a_replica_that_is_dead_for_good_is_told(tmp_path: Path):
+def test_a_replica_that_is_dead_for_good_is_told_until_it_is_no_longer_watched(tmp_path: Path):
     few = Few(tmp_path, 2)
-    watched = [WatchedReplica(f"{few.kind}-{index}", few.actors[index], 60.0, "who") for index in range(2)]
-    with ReplicaWatch(watched, NAMESPACE, interval_s=0.05) as watch:
-        ray.kill(few.actors[1])
-        wait_until(lambda: bool(watch.gone), TIMEOUT)
-    assert watch.gone == f"{few.kind}-1"
+    watch = few.watch(60.0)
+    ray.kill(few.actors[1])
+    look_until_gone(watch, f"{few.kind}-1")
+    watch.look()
+    assert watch.gone == {f"{few.kind}-1"}
+    watch.remove(f"{few.kind}-1")
+    watch.look()
+    assert not watch.gone
+
+
+def test_a_replica_that_cannot_be_looked_at_does_not_keep_the_watch_from_the_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    few = Few(tmp_path, 1)
+    watch = ReplicaWatch(NAMESPACE, interval_s=0)
+    watch.add([WatchedReplica("odd", few.actors[0], 60.0, "no such method")])
+    watch.add([WatchedReplica(f"{few.kind}-0", few.actors[0], 60.0, "who")])
+    ray.kill(few.actors[0])
+    look_until_gone(watch, f"{few.kind}-0")
+    assert "odd cannot be looked at" in caplog.text

@@ -74,16 +74,25 @@ def test_the_only_one_is_asked_again():
 def test_they_can_become_more_and_fewer():
     shop = Shop(3, used=1)
     assert [shop.call() for _ in range(2)] == [0, 0]
-    shop.pool.use(3)
+    shop.pool.use(range(3))
     assert [shop.call() for _ in range(4)] == [1, 2, 1, 2]
     last = shop.last
-    shop.pool.use(1)
+    shop.pool.use([0])
     assert [shop.call() for _ in range(2)] == [0, 0]
     shop.actors[2].asked[-1].set_result("finished")
     assert last.result() == "finished"
 
 
+def test_one_in_the_middle_can_go_and_another_one_have_its_number():
+    shop = Shop(3, used=3)
+    shop.pool.use([0, 2])
+    assert [shop.call() for _ in range(4)] == [0, 2, 0, 2]
+    shop.actors[1] = FakeActor()
+    shop.pool.use([0, 1, 2])
+    assert [shop.call() for _ in range(2)] == [1, 1]
+
+
 def test_one_that_is_not_there_is_left_out():
     shop = Shop(2, used=1)
-    shop.pool.use(4)
+    shop.pool.use([0, 3, 1])
     assert [shop.call() for _ in range(3)] == [0, 1, 0]

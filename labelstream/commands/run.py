@@ -97,7 +97,7 @@ class Watched:
             return Observed(ready=False)
         ready = progress.lake is not None and len(progress.reports) == self._settings.stream.replicas
         labellers = progress.labellers
-        work = work_reports(self._settings, labellers.ready if labellers else 0)
+        work = work_reports(self._settings, labellers.numbers if labellers else ())
         return Observed(ready, progress, work, learning=self.learning.value, labellers=labellers)
 
 
@@ -132,7 +132,7 @@ def _note(progress: Progress) -> str:
     totals = progress.lake.totals if progress.lake else {}
     shown = ("labelled", "cached", "waiting", "dead_lettered")
     text = "  ".join(f"{name.replace('_', ' ')} {totals.get(name, 0):,}" for name in shown)
-    if progress.labellers is not None and max(progress.labellers) > 1:
+    if progress.labellers is not None and max(progress.labellers.wanted, progress.labellers.ready) > 1:
         text += f"  labellers {progress.labellers.ready} of {progress.labellers.wanted}"
     return text + (f"  restarts {progress.restarts}" if progress.restarts else "")
 
