@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
 _LOOKS_AN_EPOCH = 2
+_STEPS_BETWEEN_LOOKS = 500  # at most; a run that is killed loses no more
 
 
 class FineTuneSettings(BaseModel):
@@ -146,7 +147,7 @@ def fine_tune(judge: Judge, training: Examples, validation: Examples, settings: 
         The number of steps done in all.
     """
     in_epoch = len(training) / (settings.batch_size * settings.accumulate)
-    look = max(1, round(in_epoch / _LOOKS_AN_EPOCH))
+    look = max(1, min(round(in_epoch / _LOOKS_AN_EPOCH), _STEPS_BETWEEN_LOOKS))
     arguments = TrainingArguments(
         output_dir=str(folder / CHECKPOINTS),
         per_device_train_batch_size=settings.batch_size,
