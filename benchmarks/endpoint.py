@@ -8,7 +8,7 @@
 * ``saturated``  one pair a request, 1 and 4 at once, while the stream has more than it can do; the rate that the stream
                  keeps
 * ``overload``   what 64 at once can get, then twice that rate for two minutes: p95 of what is answered, p95 of the
-                 refusals, memory before and after
+                 refusals, memory before, halfway and after
 * ``killed``     two Labellers, one of them killed under load: failed requests, and how long the gap is
 
 The load comes from locust (https://locust.io), which is not one of our dependencies: install it into an environment of
@@ -28,7 +28,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from common import distinct_pairs, distinct_products, keep, model_of, model_parser, own_process, show, stream_settings
-from endpoint_parts import Endpoint, Engine, Load, quantile
+from endpoint_parts import Answers, Endpoint, Engine, Load, quantile
 
 from labelstream.schemas.settings import Settings
 from labelstream.streaming.broker import KafkaCluster
@@ -41,6 +41,8 @@ CALLERS, PAIRS = (1, 16, 64), (1, 32)
 BESIDE_STREAM = (1, 4)
 QUANTILES = (("p50", 0.5), ("p95", 0.95))
 OVERLOAD_CALLERS = 64
+OVERLOAD_CACHE_GIGABYTES = 0.125  # taken page by page: one that is soon full does not look like a leak
+MOMENTS = ("before", "halfway", "after")
 
 
 def alone(settings: Settings, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -132,15 +134,18 @@ def rate(settings: Settings, meanwhile: Callable[[], Any]) -> float:
 
 
 def overload(settings: Settings, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Twice of what there can be."""
-    with Endpoint(settings, folder) as endpoint:
+    """Twice of what there can be, with a small KV cache."""
+    labeller = settings.labeller.model_copy(update={"cache_gigabytes": OVERLOAD_CACHE_GIGABYTES})
+    with Endpoint(settings.model_copy(update={"labeller": labeller}), folder) as endpoint:
         load = Load(options.locust, endpoint.url, folder)
         load(pairs=1, callers=4, seconds=3)
         at_capacity = load(pairs=1, callers=OVERLOAD_CALLERS, seconds=options.seconds).seconds(200)
-        capacity, memory = len(at_capacity) / options.seconds, endpoint.memory_mib()
-        callers = 4 * OVERLOAD_CALLERS
-        twice = load(pairs=1, callers=callers, seconds=options.overload_seconds, rate=2 * capacity / callers)
-        after = endpoint.memory_mib()
+        capacity, memory = len(at_capacity) / options.seconds, [endpoint.memory_mib()]
+        callers, half = 4 * OVERLOAD_CALLERS, options.overload_seconds / 2
+        twice = Answers([])
+        for _ in range(2):
+            twice += load(pairs=1, callers=callers, seconds=half, rate=2 * capacity / callers)
+            memory.append(endpoint.memory_mib())
         recovered = load(pairs=1, callers=4, seconds=5)
     row = {
         "capacity_per_second": capacity, "p95_ms": 1000 * quantile(at_capacity, 0.95),
@@ -148,10 +153,11 @@ def overload(settings: Settings, options: argparse.Namespace, folder: Path) -> d
         "answered": len(twice.seconds(200)), "refused": len(twice.seconds(503)), "others": twice.others(200, 503),
         "overload_p95_ms": 1000 * quantile(twice.seconds(200), 0.95),
         "refusal_p95_ms": 1000 * quantile(twice.seconds(503), 0.95),
-        "memory_mib": memory, "memory_after_mib": after, "failed_afterwards": recovered.others(200),
+        **{f"memory_mib_{when}": sum(found.values()) for when, found in zip(MOMENTS, memory, strict=True)},
+        "failed_afterwards": recovered.others(200),
     }  # fmt: skip
     show("twice the capacity", ("", "value"), list(row.items()))
-    return row
+    return row | {"memory_mib": dict(zip(MOMENTS, memory, strict=True))}
 
 
 def killed(settings: Settings, options: argparse.Namespace, folder: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import numpy as np
 import psutil
+from process_memory import memory_of
 
 from labelstream.actors.label_engine import LabelEngine
 from labelstream.actors.on_demand_pool import ON_DEMAND_PRIORITY
@@ -37,6 +38,9 @@ class Answers:
     """What a load has got: (when, status, seconds) of each request."""
 
     answers: list[tuple[float, int, float]]
+
+    def __add__(self, others: Answers) -> Answers:
+        return Answers([*self.answers, *others.answers])
 
     def seconds(self, status: int) -> list[float]:
         return [seconds for _, found, seconds in self.answers if found == status]
@@ -118,10 +122,10 @@ class Endpoint:
             assert time.monotonic() < deadline, self._log.read_text()
             time.sleep(0.2)
 
-    def memory_mib(self) -> float:
-        """Of all its processes, each page once where it is shared by few (PSS)."""
-        found = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
-        return round(sum(process.memory_full_info().pss for process in found) / 2**20, 1)
+    def memory_mib(self) -> dict[str, float]:
+        """Anonymous memory of its processes by name, each page in shares where it is shared."""
+        found = memory_of(psutil.Process(self.process.pid))
+        return {name: round(sizes["anonymous"], 1) for name, sizes in found.items()}
 
 
 def environment_of(settings: Settings) -> dict[str, str]:

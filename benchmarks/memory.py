@@ -40,6 +40,7 @@ from common import (
     stream_settings,
     wait_for_records,
 )
+from process_memory import KINDS, memory_of
 
 from labelstream.actors.application import Application
 from labelstream.schemas.settings import Settings
@@ -49,7 +50,6 @@ from labelstream.streaming.kafka_client import ensure_topics
 from labelstream.streaming.publish import Outgoing, publish
 
 SAMPLE_EVERY_S = 0.5
-KINDS = ("anonymous", "uss", "pss")
 PRODUCTS = 1000
 
 
@@ -69,7 +69,7 @@ class Peak(threading.Thread):
 
     def run(self) -> None:
         while not self._stopping.wait(SAMPLE_EVERY_S):
-            found = _memory([self._process, *self._process.children(recursive=True)])
+            found = memory_of(self._process)
             totals = {kind: sum(process[kind] for process in found.values()) for kind in KINDS}
             if totals["anonymous"] > self.highest["anonymous"]:
                 self.by_process = {name: process["anonymous"] for name, process in found.items()}
@@ -78,29 +78,6 @@ class Peak(threading.Thread):
     def stop(self) -> None:
         self._stopping.set()
         self.join()
-
-
-def _memory(processes: list[psutil.Process]) -> dict[str, dict[str, float]]:
-    """MiB of each process, those of one name together."""
-    found: dict[str, dict[str, float]] = {}
-    for process in processes:
-        try:
-            name, sizes = process.name(), _rollup(process.pid)
-        except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
-            continue
-        name = name.split(".")[0] if name.startswith("ray::") else name  # an actor shows the method that it runs
-        of_name = found.setdefault(name, dict.fromkeys(KINDS, 0.0))
-        of_name["anonymous"] += sizes["Pss_Anon"]
-        of_name["uss"] += sizes["Private_Clean"] + sizes["Private_Dirty"]
-        of_name["pss"] += sizes["Pss"]
-    return found
-
-
-def _rollup(pid: int) -> dict[str, float]:
-    """MiB by field of smaps_rollup (Linux), where one read gives what psutil needs three for."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()[1:]
-    fields = (line.split() for line in lines)
-    return {name.rstrip(":"): int(kib) / 1024 for name, kib, *_ in fields}
 
 
 class StreamRun:
