@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from labelstream.schemas.complaint import first_complaint
 from labelstream.schemas.errors import ModelUnusable
 from labelstream.schemas.product import Moment
 
@@ -63,9 +64,7 @@ def read_card(*folders: Path) -> ModelCard:
             except OSError as error:
                 raise ModelUnusable(f"{path}: {error.strerror}; make the file readable") from error
             except ValidationError as error:
-                first = error.errors(include_url=False, include_input=False)[0]
-                field = ".".join(str(part) for part in first["loc"]) or "the file"
-                raise ModelUnusable(f"{path}: {field}: {first['msg']}; write the file again") from None
+                raise ModelUnusable(f"{path}: {first_complaint(error)}; write the file again") from None
     return ModelCard()
 
 

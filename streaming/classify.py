@@ -14,7 +14,7 @@ from labelstream.schemas.messages import Engagement, Pair, UbiEvent, UbiQuery, p
 from labelstream.schemas.product import Product
 from labelstream.schemas.settings import Settings
 from labelstream.streaming.known_product import KnownProduct
-from labelstream.streaming.records import Known, Pending, Record, dead_letter_row, header_rows
+from labelstream.streaming.records import Known, Pending, Record, as_it_came, dead_letter_row
 
 EMPTY_QUERY = "(empty query)"
 OTHER_ACTIONS = "(other)"
@@ -198,19 +198,12 @@ class Classifier:
 def _waiting_row(
     record: Record, query_id: str | None, query: str | None, object_id: str, occurred_at: datetime | None
 ) -> dict[str, Any]:
-    return {
-        "topic": record.topic,
-        "partition": record.partition,
-        "offset": record.offset,
+    return as_it_came(record) | {
         "query_id": query_id,
         "user_query": query,
         "object_id": object_id,
         "object_id_field": None,
         "occurred_at": occurred_at or record.happened_at,
-        "key": record.key,
-        "value": record.value,
-        "headers": header_rows(record),
-        "timestamp": record.timestamp,
     }
 
 

@@ -48,9 +48,9 @@ class RecordRange(NamedTuple):
     records: Sequence[Record]
 
 
-def header_rows(record: Record) -> list[dict[str, Any]]:
-    """A record's headers as the tables hold them."""
-    return [{"name": name, "value": value} for name, value in record.headers]
+def as_it_came(record: Record) -> dict[str, Any]:
+    """The columns of ``waiting`` and ``dead_letters`` that hold a record, untouched."""
+    return record._asdict() | {"headers": [{"name": name, "value": value} for name, value in record.headers]}
 
 
 def waiting_record(row: Mapping[str, Any]) -> Record:
@@ -61,14 +61,7 @@ def waiting_record(row: Mapping[str, Any]) -> Record:
 
 def dead_letter_row(record: Record, error: LabelstreamError, stage: str) -> dict[str, Any]:
     """A row of ``dead_letters``: the record untouched, and what is wrong with it."""
-    return {
-        "topic": record.topic,
-        "partition": record.partition,
-        "offset": record.offset,
-        "key": record.key,
-        "value": record.value,
-        "headers": header_rows(record),
-        "timestamp": record.timestamp,
+    return as_it_came(record) | {
         "stage": stage,
         "error": type(error).__name__,
         "message": str(error)[:1000],

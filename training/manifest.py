@@ -23,6 +23,7 @@ from pydantic import (
     ValidationError,
 )
 
+from labelstream.schemas.complaint import first_complaint
 from labelstream.schemas.errors import ModelUnusable, SettingsError
 from labelstream.schemas.product import Moment
 
@@ -212,9 +213,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         manifest = Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ModelUnusable(f"{path}: {field}: {first['msg']}; promote another version, or train again") from None
+        raise ModelUnusable(f"{path}: {first_complaint(error)}; promote another version, or train again") from None
     if manifest.version != folder.name:
         raise ModelUnusable(f"{path}: is of version {manifest.version}; give its folder that name again")
     return manifest

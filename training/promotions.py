@@ -16,6 +16,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from labelstream.schemas.complaint import first_complaint
 from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.product import Moment
 from labelstream.training.durable_files import create_once
@@ -145,9 +146,7 @@ class Chain:
         except FileNotFoundError as error:
             raise SettingsError(f"{path} is missing, and later records are there; put it back from a copy") from error
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            field = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise SettingsError(f"{path}: {field}: {first['msg']}; put it back from a copy") from None
+            raise SettingsError(f"{path}: {first_complaint(error)}; put it back from a copy") from None
         if record.number != number:
             raise SettingsError(f"{path}: holds record {record.number}; put it back from a copy")
         return record

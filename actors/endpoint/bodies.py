@@ -74,31 +74,35 @@ def parse(model: type[Body], body: bytes) -> Body:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        details = error.errors(include_url=False, include_context=False, include_input=False)
-    if details[0]["type"] == "json_invalid":
-        raise Refused(ProblemType.NOT_JSON, details[0]["msg"])
-    errors = field_errors(details)
-    raise Refused(ProblemType.INVALID_FIELDS, in_words(errors), errors=errors)
+        first = _details(error)[0]
+        if first["type"] == "json_invalid":
+            raise Refused(ProblemType.NOT_JSON, first["msg"]) from None
+        raise invalid(field_errors(error)) from None
 
 
-def field_errors(details: Sequence[ErrorDetails], *above: int | str) -> list[FieldError]:
+def field_errors(error: ValidationError, *above: int | str) -> list[FieldError]:
     """What pydantic complains of, each under its dotted path; of very many the first.
 
     Args:
-        details: From ``ValidationError.errors``.
+        error: Whose complaints.
         above: Where the checked thing lies in the body.
     """
     return [
         FieldError(field=dotted((*above, *detail["loc"])), message=detail["msg"].removeprefix("Value error, "))
-        for detail in details[:MAX_ERRORS]
+        for detail in _details(error)[:MAX_ERRORS]
     ]
+
+
+def _details(error: ValidationError) -> list[ErrorDetails]:
+    return error.errors(include_url=False, include_context=False, include_input=False)
+
+
+def invalid(errors: Sequence[FieldError]) -> Refused:
+    """The refusal of what has such errors."""
+    said = "; ".join(f"{error.field}: {error.message}" if error.field else error.message for error in errors)
+    return Refused(ProblemType.INVALID_FIELDS, said, errors=errors)
 
 
 def dotted(place: Iterable[int | str]) -> str:
     """A path in the body, such as ``pairs.3.query``."""
     return ".".join(str(part)[:MAX_NAME] for part in place)
-
-
-def in_words(errors: Sequence[FieldError]) -> str:
-    """Errors of fields as one line."""
-    return "; ".join(f"{error.field}: {error.message}" if error.field else error.message for error in errors)

@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Response
 from fastapi import Request as HttpRequest
 from pydantic import ValidationError
 
-from labelstream.actors.endpoint.bodies import field_errors, in_words, parse
+from labelstream.actors.endpoint.bodies import field_errors, invalid, parse
+from labelstream.actors.endpoint.model_routes import ModelRoutes
 from labelstream.actors.endpoint.openapi import json_body, responses
-from labelstream.actors.endpoint.problems import ProblemType, Refused, refusal_of
-from labelstream.actors.endpoint.services import AskedPair, Labelled, Request, Services
-from labelstream.actors.endpoint.telemetry import Telemetry
-from labelstream.actors.endpoint.texts import TextLimits
-from labelstream.actors.endpoint.work import Workroom
+from labelstream.actors.endpoint.problems import Refused, refusal_of
+from labelstream.actors.endpoint.services import AskedPair, Labelled, Request
 from labelstream.schemas.errors import BadRecord
 from labelstream.schemas.http import LabelPair, LabelResult, LabelsRequest, LabelsResponse
 
 
-@dataclass(frozen=True)
-class Labels:
+class Labels(ModelRoutes):
     """Answers requests for labels."""
-
-    services: Services
-    telemetry: Telemetry
-    workroom: Workroom
-    limits: TextLimits
 
     def router(self) -> APIRouter:
         """The route of it."""
@@ -65,9 +56,7 @@ class Labels:
         try:
             pair = LabelPair.model_validate(given)
         except ValidationError as error:
-            details = error.errors(include_url=False, include_context=False, include_input=False)
-            errors = field_errors(details, *above)
-            return Refused(ProblemType.INVALID_FIELDS, in_words(errors), errors=errors)
+            return invalid(field_errors(error, *above))
         try:
             self.limits.check_query(pair.query, *above, "query")
             self.limits.check_product(pair.product, *above, "product")

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, get_args
 
 from fastapi import APIRouter, Response
 from fastapi import Request as HttpRequest
 from pydantic import ValidationError
 
-from labelstream.actors.endpoint.bodies import field_errors, in_words, parse
+from labelstream.actors.endpoint.bodies import field_errors, invalid, parse
+from labelstream.actors.endpoint.model_routes import ModelRoutes
 from labelstream.actors.endpoint.openapi import json_body, responses
-from labelstream.actors.endpoint.problems import ProblemType, Refused
-from labelstream.actors.endpoint.services import Ranking, Request, Services
-from labelstream.actors.endpoint.telemetry import Telemetry
-from labelstream.actors.endpoint.texts import TextLimits
-from labelstream.actors.endpoint.work import Workroom
+from labelstream.actors.endpoint.services import Ranking, Request
 from labelstream.schemas.http import (
     FieldError,
     InlineProduct,
@@ -30,14 +26,8 @@ from labelstream.schemas.product import Product
 MODELS: tuple[RerankModel, ...] = get_args(RerankModel)
 
 
-@dataclass(frozen=True)
-class Rerank:
+class Rerank(ModelRoutes):
     """Answers requests for an order."""
-
-    services: Services
-    telemetry: Telemetry
-    workroom: Workroom
-    limits: TextLimits
 
     def router(self) -> APIRouter:
         """The routes of it: Cohere's two clients ask at different paths."""
@@ -93,12 +83,11 @@ def _product_of(text: str, *place: int | str) -> Product:
     try:
         return InlineProduct(title=text)
     except ValidationError as error:
-        details = error.errors(include_url=False, include_context=False, include_input=False)
         errors = [
             FieldError(field=found.field.removesuffix(".title"), message=found.message)
-            for found in field_errors(details, *place)
+            for found in field_errors(error, *place)
         ]
-        raise Refused(ProblemType.INVALID_FIELDS, in_words(errors), errors=errors) from None
+        raise invalid(errors) from None
 
 
 def _model(name: str | None) -> RerankModel | None:
@@ -108,7 +97,7 @@ def _model(name: str | None) -> RerankModel | None:
     if name is None:
         return None
     message = f"there are {', '.join(MODELS)}; leave it out for the best that answers"
-    raise Refused(ProblemType.INVALID_FIELDS, f"model: {message}", errors=[FieldError(field="model", message=message)])
+    raise invalid([FieldError(field="model", message=message)])
 
 
 def _best(asked: RerankRequest, ranking: Ranking) -> list[RerankResult]:
