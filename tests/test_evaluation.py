@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn import metrics
 
+from labelstream.schemas.errors import TransientError
 from labelstream.schemas.keys import normalise_query
 from labelstream.schemas.product import Product
 from labelstream.schemas.scale import Floats, LabelScale, expected_score
-from labelstream.training import predictions
+from labelstream.training import durable_files
 from labelstream.training.evaluation import Evaluation, evaluate, predictions_table, write_evaluation
 from labelstream.training.judgments import JudgedPairs, ratings_to_levels
 
@@ -178,8 +179,8 @@ def test_a_write_that_fails_leaves_what_was_there(
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(predictions.os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr(durable_files.os, "fsync", full)
+    with pytest.raises(TransientError, match="No space left"):
         write_evaluation(written, evaluation, predictions_table(judged, None, SCALE, scores=np.zeros(len(judged))))
     assert {path.name: path.read_bytes() for path in written.iterdir()} == before
 

@@ -267,8 +267,9 @@ def test_a_packed_log_is_the_same_log_and_the_same_file_each_time(
 
 
 def test_a_log_that_cannot_be_written_is_named(simulation: Simulation, tmp_path: Path):
-    with pytest.raises(SettingsError, match="nowhere"):
-        write_log(simulation, tmp_path / "nowhere" / "log.ndjson")
+    (tmp_path / "a file").touch()
+    with pytest.raises(SettingsError, match="a file"):
+        write_log(simulation, tmp_path / "a file" / "log.ndjson")
 
 
 def command(tmp_path: Path, *options: str) -> Any:

@@ -103,6 +103,10 @@ def write_evaluation(folder: Path, evaluation: Evaluation, table: pa.Table) -> N
         folder: Made where it is not there.
         evaluation: What was measured.
         table: Of :func:`predictions_table`, made with the same judgements, probabilities, scores and rule.
+
+    Raises:
+        SettingsError: The folder may not be written.
+        TransientError: The disk is full, or does not answer.
     """
     write_measured(folder, evaluation.metrics, table)
 

@@ -20,14 +20,13 @@ A plugin that has ``model/xgboost+json+raw`` takes the native JSON, the ranker's
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from labelstream.training.durable_files import whole_file
 from labelstream.training.ranker import Ranker
 
 Node = dict[str, Any]
@@ -63,17 +62,14 @@ def ltr_model(ranker: Ranker, name: str, *, raw: bool = False) -> dict[str, Any]
 
 
 def write_ltr_model(path: Path, ranker: Ranker, name: str, *, raw: bool = False) -> None:
-    """Write :func:`ltr_model` to a file; readers see the whole file or the one before it."""
-    beside = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    try:
-        with beside.open("x", encoding="utf-8") as file:
-            json.dump(ltr_model(ranker, name, raw=raw), file, ensure_ascii=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    """Write :func:`ltr_model` to a file; readers see the whole file or the one before it.
+
+    Raises:
+        SettingsError: The file may not be written.
+        TransientError: The disk is full, or does not answer.
+    """
+    with whole_file(path) as file:
+        file.write(json.dumps(ltr_model(ranker, name, raw=raw), ensure_ascii=False).encode() + b"\n")
 
 
 def treated_differently(ranker: Ranker, missing_as: Literal["zero", "no"]) -> set[str]:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import uuid
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,12 +15,12 @@ import pyarrow.parquet
 from labelstream.schemas.keys import normalise_query
 from labelstream.schemas.scale import Floats, LabelScale, expected_score
 from labelstream.training.agreement import DecisionRule, checked_probabilities, decide
+from labelstream.training.durable_files import whole_file
 from labelstream.training.judgments import MISSING, JudgedPairs
 from labelstream.training.ranking_metrics import rank
 
 METRICS_FILE = "metrics.json"
 PREDICTIONS = "predictions"
-_MODE = 0o666  # less the umask
 
 
 def ranking_scores(probabilities: Floats | None, scores: Floats | None, scale: LabelScale) -> Floats:
@@ -101,23 +98,17 @@ def write_measured(folder: Path, metrics: dict[str, Any], table: pa.Table) -> No
         folder: Made where it is not there.
         metrics: In the form of JSON, None for what is not defined.
         table: Of :func:`predictions_table`.
+
+    Raises:
+        SettingsError: The folder may not be written.
+        TransientError: The disk is full, or does not answer.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     parquet, text = f"{PREDICTIONS}.parquet", f"{PREDICTIONS}.csv"
-    _write(folder / parquet, lambda file: pa.parquet.write_table(table, file, compression="zstd"))
-    _write(folder / text, lambda file: pa.csv.write_csv(table, file))
+    with whole_file(folder / parquet) as file:
+        pa.parquet.write_table(table, file, compression="zstd")
+    with whole_file(folder / text) as file:
+        pa.csv.write_csv(table, file)
     digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (parquet, text)}
     written = json.dumps(metrics | {"predictions_sha256": digests}, indent=2, ensure_ascii=False, allow_nan=False)
-    _write(folder / METRICS_FILE, lambda file: file.write(written.encode() + b"\n"))
-
-
-def _write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    beside = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    try:
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE), "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with whole_file(folder / METRICS_FILE) as file:
+        file.write(written.encode() + b"\n")

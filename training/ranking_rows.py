@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 
 from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.scale import Floats
+from labelstream.training.durable_files import whole_file
 from labelstream.training.features import FeatureTable
 from labelstream.training.judgments import Integers, number_queries
 
@@ -153,22 +152,16 @@ def write_ranking_file(path: Path, sets: Iterable[RankingSet], *, rows_per_group
     """Write rows as they come; readers see the whole file or the one before it.
 
     Args:
-        path: Where to; the folder exists.
+        path: Where to.
         sets: At least one; all of the same features, each with queries of its own.
         rows_per_group: About how many rows a reader has in memory at a time.
 
     Raises:
-        SettingsError: No rows, or features that differ between the sets.
+        SettingsError: No rows, features that differ between the sets, or a file that may not be written.
+        TransientError: The disk is full, or does not answer.
     """
-    beside = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    try:
-        with beside.open("xb") as file:
-            _write(file, sets, rows_per_group)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        _write(file, sets, rows_per_group)
     return RankingFile(path)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -11,7 +10,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from pydantic_core import to_json
 
-from labelstream.schemas.errors import SettingsError
+from labelstream.training.durable_files import whole_file
 from labelstream.training.simulator import NOTHING, SessionBlock, Simulation
 
 APPLICATION = "labelstream-simulation"
@@ -70,17 +69,11 @@ def write_log(simulation: Simulation, path: Path, on_progress: Callable[[int], N
         on_progress: Called now and then with the number of sessions written since the last call.
 
     Raises:
-        SettingsError: The file cannot be written.
+        SettingsError: The file may not be written.
+        TransientError: The disk is full, or does not answer.
     """
-    beside = path.with_name(f"{path.name}.unfinished")
-    try:
-        with beside.open("wb") as file:
-            counts = _write(simulation, file, on_progress or (lambda _: None), compress=path.suffix == ".gz")
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror or error}; name a file that can be written") from error
-    return counts
+    with whole_file(path) as file:
+        return _write(simulation, file, on_progress or (lambda _: None), compress=path.suffix == ".gz")
 
 
 def _write(simulation: Simulation, raw: IO[bytes], on_progress: Callable[[int], None], *, compress: bool) -> LogCounts:
@@ -95,5 +88,4 @@ def _write(simulation: Simulation, raw: IO[bytes], on_progress: Callable[[int], 
         on_progress(len(block.query))
     if compress:
         packed.close()
-    raw.flush()
     return LogCounts(*counts.tolist())

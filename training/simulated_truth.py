@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -34,6 +33,7 @@ from scipy.special import ndtri
 from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.keys import normalise_query
 from labelstream.schemas.scale import Floats, LabelScale
+from labelstream.training.durable_files import whole_file
 from labelstream.training.judgments import JudgedPairs
 
 Integers = NDArray[np.int64]
@@ -110,18 +110,19 @@ class GroundTruth:
         return np.asarray(self.popular & (self.levels == 0))
 
     def save(self, path: Path) -> None:
-        """Write a Parquet file, whole or not at all; settings and θ are in its metadata, as JSON."""
+        """Write a Parquet file, whole or not at all; settings and θ are in its metadata, as JSON.
+
+        Raises:
+            SettingsError: The file may not be written.
+            TransientError: The disk is full, or does not answer.
+        """
         facts = {"settings": self.settings.model_dump(mode="json"), "theta": self.theta.tolist()}
         columns: dict[str, Any] = {"query": self.queries, "product_id": self.product_ids}
         columns |= {name: getattr(self, name) for name in _COLUMNS}
         derived = {name: getattr(self, name) for name in ("add_to_cart_rate", "popular_irrelevant")}
         table = pa.table(columns | derived).replace_schema_metadata({_METADATA: json.dumps(facts)})
-        beside = path.with_name(f"{path.name}.unfinished")
-        with beside.open("wb") as file:
+        with whole_file(path) as file:
             pq.write_table(table, file)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> GroundTruth:
