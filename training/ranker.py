@@ -13,9 +13,7 @@ What XGBoost 3.2 does with labels, and what is done about it here (``tests/test_
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -26,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from labelstream.schemas.errors import ModelUnusable, SettingsError
 from labelstream.schemas.learning_settings import RankerSettings
+from labelstream.training.durable_files import whole_file
 from labelstream.training.features import FeatureTable
 from labelstream.training.ranking_matrix import training_matrix, xgboost
 from labelstream.training.ranking_rows import RankingRows
@@ -167,10 +166,16 @@ class Ranker:
         )
 
     def save(self, folder: Path) -> None:
-        """Write trees and card into a folder, which is made where it is missing; the card comes last."""
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / MODEL, _trees(self.booster))
-        _write(folder / CARD, self.card.model_dump_json(indent=2).encode() + b"\n")
+        """Write trees and card into a folder, which is made where it is missing; the card comes last.
+
+        Raises:
+            SettingsError: The folder may not be written.
+            TransientError: The disk is full, or does not answer.
+        """
+        with whole_file(folder / MODEL) as file:
+            file.write(_trees(self.booster))
+        with whole_file(folder / CARD) as file:
+            file.write(self.card.model_dump_json(indent=2).encode() + b"\n")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -245,15 +250,3 @@ def boost(
 
 def _trees(booster: xgboost.Booster) -> bytes:
     return bytes(booster.save_raw("json"))
-
-
-def _write(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    try:
-        with beside.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
