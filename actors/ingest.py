@@ -18,10 +18,8 @@ from labelstream.streaming.follower import StoreFollower
 from labelstream.streaming.ingest import Ingest, IngestReport
 from labelstream.streaming.kafka_client import make_consumer, make_producer
 from labelstream.streaming.local_store import LocalStore
-from labelstream.streaming.outputs import Publisher
+from labelstream.streaming.outputs import Publisher, broker_patience
 from labelstream.streaming.retry import Patience, patiently
-
-PUBLISH_TIMEOUT_S = 120.0
 
 Client = TypeVar("Client")
 
@@ -122,8 +120,8 @@ class IngestActor:
             scorer_patience=Patience(
                 "cross-encoder", encoder.answer_timeout_s, stream.give_up_s, scorers.restart_silent
             ),
-            writer_patience=Patience("writer", stream.hang_s, stream.give_up_s, writer.restart),
-            publisher_patience=Patience("broker", PUBLISH_TIMEOUT_S, stream.give_up_s),
+            writer_patience=writer.patience(stream),
+            publisher_patience=broker_patience(stream),
         )
 
     def _pool(self, kind: str, count: int, answer_timeout_s: float) -> ReplicaPool:

@@ -27,10 +27,8 @@ from labelstream.actors.upkeep import LOOK_EVERY_S, Upkeep
 from labelstream.actors.writer import Writer, writer_options
 from labelstream.schemas.errors import LabelstreamError
 from labelstream.schemas.settings import Settings
-from labelstream.streaming.retry import Patience
+from labelstream.streaming.outputs import broker_patience
 from labelstream.training.registry import Registry
-
-PUBLISH_TIMEOUT_S = 120.0
 
 
 class State(NamedTuple):
@@ -91,7 +89,7 @@ class Models:
         self._upkeep.start()
 
     def _keep_labels(self, with_stream: bool) -> None:
-        settings, stream = self._settings, self._settings.stream
+        settings = self._settings
         if with_stream:
             actor = ray.get_actor("writer", namespace=settings.ray.namespace)
         else:
@@ -104,8 +102,8 @@ class Models:
         self._keeper = LabelKeeper(
             publisher,
             writer,
-            broker_patience=Patience("broker", PUBLISH_TIMEOUT_S, stream.give_up_s),
-            writer_patience=Patience("writer", stream.hang_s, stream.give_up_s, writer.restart),
+            broker_patience=broker_patience(settings.stream),
+            writer_patience=writer.patience(settings.stream),
         )
         self._closing.callback(self._keeper.close)
 

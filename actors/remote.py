@@ -16,8 +16,9 @@ from ray.exceptions import RayError, RayTaskError
 from labelstream.schemas.errors import LakeUnavailable, ModelUnavailable, TransientError
 from labelstream.schemas.judgements import Judgements
 from labelstream.schemas.scale import Floats
-from labelstream.schemas.settings import Settings
+from labelstream.schemas.settings import Settings, StreamSettings
 from labelstream.streaming.commit import Commit, Receipt
+from labelstream.streaming.retry import Patience
 
 logger = logging.getLogger(__name__)
 
@@ -181,6 +182,10 @@ class RemoteWriter:
     def restart(self) -> None:
         """Kill it; Ray starts it afresh, and the lake's transaction is rolled back."""
         ray.kill(self._actor, no_restart=False)
+
+    def patience(self, stream: StreamSettings) -> Patience:
+        """How patient everybody is with it."""
+        return Patience("writer", stream.hang_s, stream.give_up_s, self.restart)
 
     @staticmethod
     def _call(reference: Any) -> Future[Any]:

@@ -11,12 +11,19 @@ from kafka import KafkaProducer
 
 from labelstream.schemas.errors import BrokerUnavailable
 from labelstream.schemas.label import LabelRecord
-from labelstream.schemas.settings import KafkaSettings
+from labelstream.schemas.settings import KafkaSettings, StreamSettings
 from labelstream.schemas.tables import DEAD_LETTERS, LABELS
 from labelstream.streaming.commit import Commit
 from labelstream.streaming.kafka_client import broker_errors
+from labelstream.streaming.retry import Patience
 
 MAX_DEAD_LETTER_BYTES = 900_000
+PUBLISH_TIMEOUT_S = 120.0
+
+
+def broker_patience(stream: StreamSettings) -> Patience:
+    """How patient everybody is with a ``Publisher``."""
+    return Patience("broker", PUBLISH_TIMEOUT_S, stream.give_up_s)
 
 
 class Publisher:
