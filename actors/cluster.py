@@ -24,8 +24,16 @@ from labelstream.streaming.retry import patiently
 NAME_IS_FREE_S = 30.0
 
 
-def start_ray(settings: Settings) -> None:
-    """Join the cluster of the settings, or start one on this machine (loopback only)."""
+def start_ray(settings: Settings, cpus: float | None = None) -> None:
+    """Join the cluster of the settings, or start one on this machine (loopback only).
+
+    Args:
+        settings: All settings.
+        cpus: Of the cluster that is started; None for those that the Labellers want.
+
+    Raises:
+        SettingsError: There is no cluster at the address.
+    """
     options: dict[str, Any] = {"namespace": settings.ray.namespace, "log_to_driver": settings.ray.log_to_driver}
     if settings.ray.address is None:
         # Ray would start the actors at nice 15, behind whatever else the machine does.
@@ -35,11 +43,15 @@ def start_ray(settings: Settings) -> None:
         options |= {
             "include_dashboard": False,
             "object_store_memory": settings.ray.object_store_bytes,
-            "num_cpus": max(1, int(settings.labeller.most * settings.labeller.cpus)),
+            "num_cpus": max(1, int(cpus or settings.labeller.most * settings.labeller.cpus)),
             "_node_ip_address": "127.0.0.1",
         }
     # Without a word, Ray would join whatever cluster it finds on this machine.
-    ray.init(address=settings.ray.address or "local", logging_level="error", **options)
+    try:
+        ray.init(address=settings.ray.address or "local", logging_level="error", **options)
+    except ConnectionError as error:
+        address = f"LABELSTREAM_RAY_ADDRESS={settings.ray.address or ''}"
+        raise SettingsError(f"{address}: no Ray answers there ({first_line(error)}); unset it to start one") from error
 
 
 def start_actor(actor: type, options: Mapping[str, Any], *arguments: Any, patience_s: float = NAME_IS_FREE_S) -> Any:

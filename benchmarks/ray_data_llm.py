@@ -14,18 +14,13 @@ Neither rate counts start-up. The stream's runs from the first finished batch to
 works on several blocks at once and hands them over together, so the time between its first and its last block says
 little; its rate is that of the pairs that a long run has more than a short one, over the time that it takes more.
 Its processor always uses vLLM's asynchronous engine, which has a process of its own.
-
-``ray.data`` needs pandas, which labelstream does not: install it into a folder of its own and name that folder in
-PYTHONPATH (``pip install --no-deps --target <folder> pandas python-dateutil``).
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -159,8 +154,6 @@ def main() -> None:
         "--batch-records", type=int, help="stream.batch_records and Ray Data's block, if not the default"
     )
     options = parser.parse_args()
-    if find_spec("pandas") is None:
-        sys.exit("ray.data needs pandas, which is not installed; see the end of this benchmark's --help")
     with TemporaryDirectory() as folder:
         result = measure(options, Path(folder))
     stream, peer = result["stream"]["pairs_per_second"], result["ray_data"]["pairs_per_second"]

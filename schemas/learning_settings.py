@@ -150,5 +150,11 @@ class RankerSettings(Section):
     normalise_by_score: bool = Field(default=True, description="Divide the gradient of a pair by its score difference.")
     seed: int = Field(default=1, ge=0, description="Of what is sampled: same rows, same settings, same ranker.")
     threads: int = Field(default=1, ge=1, description="The same number gives the same model, to the byte.")
+    workers: int = Field(
+        default=1,
+        ge=1,
+        description="Processes that train together, with so many threads each: 1 is the command's own, more run on "
+        "Ray. The same number gives the same model, to the byte.",
+    )
     rows_in_memory: int = Field(default=5_000_000, ge=0, description="With more rows, XGBoost's matrix lies on disk.")
     rows_of_batch: int = Field(default=500_000, ge=1, description="Rows that it is made of at a time then.")

@@ -242,6 +242,11 @@ class RaySettings(Section):
     namespace: str = Field(default="labelstream", description="Namespace of the named actors.")
     object_store_bytes: int = Field(default=200 << 20, ge=80 << 20, description="Object store of a local cluster.")
     log_to_driver: bool = Field(default=False, description="Copy the actors' output to the terminal.")
+    storage: Path | None = Field(
+        default=None,
+        description="Folder that all nodes see, for what the workers of a ranker share while they train; unset: the "
+        "one that the registry is in, on a single node.",
+    )
 
 
 class Settings(BaseSettings):

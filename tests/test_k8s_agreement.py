@@ -252,11 +252,30 @@ def test_pods_have_the_time_that_a_graceful_end_takes(overlay: str, monkeypatch:
 
 @each_overlay
 def test_retraining_uses_the_cores_that_it_asks_for(overlay: str):
-    (pod,) = [pod for pod in pods(overlay) if pod.where.startswith("RayJob")]
-    (container,) = pod.containers
+    (container, _) = retraining_containers(overlay)
     (threads,) = [v for v in container["env"] if v["name"] == "LABELSTREAM_RANKER_THREADS"]
     assert threads["valueFrom"] == {"resourceFieldRef": {"resource": "limits.cpu"}}
     assert int(container["resources"]["limits"]["cpu"]) >= 2
+
+
+def retraining_containers(overlay: str) -> list[dict[str, Any]]:
+    """Of the head, where the command runs, and of a further worker."""
+    found = {pod.where: pod.containers for pod in pods(overlay) if pod.where.startswith("RayJob")}
+    assert list(found) == ["RayJob/labelstream-retrain/head", "RayJob/labelstream-retrain/rankers"]
+    return [container for (container,) in found.values()]
+
+
+@each_overlay
+def test_workers_of_a_ranker_find_room_and_share_a_storage(overlay: str, monkeypatch: pytest.MonkeyPatch):
+    """One a pod, the first of them in the head."""
+    settings = loaded(overlay, monkeypatch)
+    (group,) = one(overlay, "RayJob", "labelstream-retrain")["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    assert 1 + group["replicas"] == settings.ranker.workers
+    head, worker = retraining_containers(overlay)
+    assert int(worker["resources"]["limits"]["cpu"]) >= int(head["resources"]["limits"]["cpu"])
+    for container in (head, worker):
+        shared = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "state"]
+        assert shared == [str(settings.ray.storage)]
 
 
 @each_overlay

@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rankings import NAMES, QUICK, agreement, some_features, some_rows
 
-from labelstream.schemas.errors import SettingsError
+from labelstream.schemas.errors import ModelUnavailable, SettingsError
+from labelstream.training import ranker_distributed as module
 from labelstream.training.ranker import Ranker
 from labelstream.training.ranker_distributed import QueryShare, train_distributed
+from labelstream.training.ranker_fit import fit_ranker
 from labelstream.training.ranking_rows import RankingFile, RankingSet, write_ranking_file
 
 
@@ -51,7 +53,24 @@ def test_workers_share_the_queries_and_split_none(
 
 def test_fewer_queries_than_workers_are_refused(files: tuple[RankingFile, RankingFile], tmp_path: Path):
     with pytest.raises(SettingsError, match=r"1\.parquet: 20 queries for 21 workers; take fewer workers"):
-        train_distributed(*files, QUICK, workers=21, storage=tmp_path)
+        train_distributed(*files, QUICK.model_copy(update={"workers": 21}), storage=tmp_path)
+
+
+def test_several_workers_need_a_storage():
+    rows = some_rows()
+    queries = [f"query {number}" for number in rows.query_numbers]
+    with pytest.raises(SettingsError, match="2 workers of a ranker need a storage"):
+        fit_ranker(rows.features, rows.labels, queries, QUICK.model_copy(update={"workers": 2}))
+
+
+def test_a_worker_that_does_not_see_the_rows_says_so(tmp_path: Path):
+    with pytest.raises(SettingsError, match=r"rows\.parquet is not there on .* LABELSTREAM_RAY_STORAGE") as raised:
+        module._file(tmp_path / "rows.parquet")
+    lost = RuntimeError("connection reset\n  by the worker that ended")
+    assert module._of_workers({0: lost, 1: raised.value}) is raised.value
+    error = module._of_workers({0: lost})
+    assert isinstance(error, ModelUnavailable)
+    assert str(error).endswith("failed 3 times, at last 0: connection reset by the worker that ended")
 
 
 @pytest.mark.slow
@@ -61,7 +80,13 @@ def test_two_workers_train_nearly_the_ranker_of_one_machine(
     files: tuple[RankingFile, RankingFile],
     tmp_path: Path,
 ):
-    together = train_distributed(*files, QUICK, workers=2, storage=tmp_path / "runs", label="made up")
+    told: list[int] = []
+    how = QUICK.model_copy(update={"workers": 2})
+    (tmp_path / "runs").mkdir()
+    together = train_distributed(
+        *files, how, storage=tmp_path / "runs", label="made up", tell=lambda trees, _: told.append(trees)
+    )
+    assert told[-1] == together.card.rounds
     alone = Ranker.train(*files, QUICK, label="made up")
     rows = some_rows(seed=3)
     left, right = together.score(rows.features), alone.score(rows.features)
@@ -69,5 +94,6 @@ def test_two_workers_train_nearly_the_ranker_of_one_machine(
     assert agreement(rows, left) == pytest.approx(agreement(rows, right), abs=0.02)
     assert together.card.validation_ndcg == pytest.approx(alone.card.validation_ndcg, abs=0.02)
     assert (together.card.features, together.card.label) == (NAMES, "made up")
+    assert together.card.settings == how
     together.save(tmp_path / "saved")
     assert Ranker.load(tmp_path / "saved").card == together.card

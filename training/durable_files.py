@@ -11,11 +11,13 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
 from labelstream.schemas.errors import SettingsError, TransientError
+
+LEFTOVER_AGE_S = 3 * 24 * 3600.0
 
 _CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP}  # some network file systems sync files, but no folders
 _CANNOT_LINK = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}
@@ -170,6 +172,18 @@ def empty(trash: Path) -> None:
     """Delete what is in a folder, also what somebody else was killed over."""
     for leftover in trash.iterdir() if trash.is_dir() else ():
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+def leftovers(folders: Iterable[Path]) -> list[Path]:
+    """Those in which nothing has changed for three days: whoever they belonged to was killed.
+
+    Args:
+        folders: One of them is the caller's own, and new: they are old by the clock of the file system, which may be
+            another machine's.
+    """
+    changes = {folder: last_change(folder) for folder in folders}
+    newest = max(changes.values(), default=0.0)
+    return [folder for folder, change in changes.items() if 0 < change < newest - LEFTOVER_AGE_S]
 
 
 def last_change(folder: Path) -> float:

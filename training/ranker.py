@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,8 @@ from labelstream.training.ranking_rows import RankingRows
 from labelstream.training.xgboost_options import matrix_options, validation_metric, xgboost_parameters
 
 MODEL, CARD = "model.json", "ranker.json"
+
+Tell = Callable[[int, float | None], None]  # how many trees there are, and their NDCG on the validation queries
 
 
 class RankerCard(BaseModel):
@@ -91,6 +94,7 @@ class Ranker:
         settings: RankerSettings | None = None,
         *,
         label: str = "",
+        tell: Tell | None = None,
     ) -> Self:
         """Train on whole queries; the same rows and settings give the same bytes.
 
@@ -99,6 +103,7 @@ class Ranker:
             validation: Rows of other queries, to stop early by; None trains all rounds.
             settings: How.
             label: What the labels mean, for the card.
+            tell: Called after each tree.
 
         Raises:
             SettingsError: The rows cannot teach or measure an order, or do not fit each other or the settings.
@@ -106,7 +111,7 @@ class Ranker:
         settings = settings or RankerSettings()
         check_rows(training, validation, settings)
         with tempfile.TemporaryDirectory(prefix="labelstream-ranker-", ignore_cleanup_errors=True) as folder:
-            booster = boost(training, validation, settings, Path(folder))
+            booster = boost(training, validation, settings, Path(folder), tell)
         return cls.of(booster, settings, training.names, label)
 
     @classmethod
@@ -217,7 +222,11 @@ def check_rows(training: RankingRows, validation: RankingRows | None, settings: 
 
 
 def boost(
-    training: RankingRows, validation: RankingRows | None, settings: RankerSettings, cache: Path
+    training: RankingRows,
+    validation: RankingRows | None,
+    settings: RankerSettings,
+    cache: Path,
+    tell: Tell | None = None,
 ) -> xgboost.Booster:
     """Train the trees; within a communicator of XGBoost's, on this worker's share of the rows.
 
@@ -226,10 +235,12 @@ def boost(
         validation: Likewise.
         settings: How.
         cache: An empty folder for matrices that lie on disk.
+        tell: Called after each tree.
     """
+    telling = [] if tell is None else [_Telling(tell)]
     matrix = training_matrix(training, matrix_options(settings), cache / "training")
     if validation is None:
-        return xgboost.train(xgboost_parameters(settings), matrix, settings.rounds)
+        return xgboost.train(xgboost_parameters(settings), matrix, settings.rounds, callbacks=telling)
     held_out = training_matrix(validation, matrix_options(settings), cache / "validation", matrix)
     stop = xgboost.callback.EarlyStopping(
         rounds=settings.patience,
@@ -243,9 +254,19 @@ def boost(
         matrix,
         settings.rounds,
         evals=[(held_out, "validation")],
-        callbacks=[stop],
+        callbacks=[*telling, stop],
         verbose_eval=False,
     )
+
+
+class _Telling(xgboost.callback.TrainingCallback):  # type: ignore[misc]  # xgboost is not typed here
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+
+    def after_iteration(self, model: object, epoch: int, evals_log: dict[str, dict[str, Any]]) -> bool:  # noqa: ARG002
+        scores = [values[-1] for metrics in evals_log.values() for values in metrics.values()]
+        self._tell(epoch + 1, float(scores[0]) if scores else None)
+        return False
 
 
 def _trees(booster: xgboost.Booster) -> bytes:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from labelstream.schemas.errors import ModelUnusable, SettingsError, TransientError
-from labelstream.training.durable_files import discard, empty, last_change, make_folder, publish, write_new
+from labelstream.training.durable_files import discard, empty, leftovers, make_folder, publish, write_new
 from labelstream.training.manifest import (
     MANIFEST,
     Kind,
@@ -28,8 +28,6 @@ from labelstream.training.manifest import (
 from labelstream.training.promotions import Chain
 
 logger = logging.getLogger(__name__)
-
-LEFTOVER_AGE_S = 3 * 24 * 3600.0
 
 _VERSION = re.compile(r"[0-9a-f]{16}(-[1-9][0-9]*)?")
 _MODE = 0o777
@@ -64,13 +62,9 @@ class Versions:
         empty(self._trash)
         if not self._staging.is_dir():
             return
-        # Old by the clock of the file system, which may be another machine's: the newest folder is the caller's own.
-        changes = {folder: last_change(folder) for folder in self._staging.iterdir()}
-        newest = max(changes.values(), default=0.0)
-        for folder, change in changes.items():
-            if 0 < change < newest - LEFTOVER_AGE_S:
-                logger.warning("%s is a leftover and is deleted", folder)
-                discard(folder, self._trash)
+        for folder in leftovers(self._staging.iterdir()):
+            logger.warning("%s is a leftover and is deleted", folder)
+            discard(folder, self._trash)
 
     def add(self, folder: Path, origin: Origin, metrics: Mapping[str, Any]) -> str:
         """Make a version of a staging folder; see ``Registry.add``."""

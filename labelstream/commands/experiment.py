@@ -57,7 +57,7 @@ def experiment(
         encoder_scores=_encoder_scores(encoder_predictions, judged, settings), sessions=sessions,
         world_seed=world_seed, engagement=settings.engagement,
     )  # fmt: skip
-    how = settings.ranker.model_copy(update={"seed": seed})
+    how = settings.ranker.model_copy(update={"seed": seed, "workers": 1})  # many small rankers
     made = Experiment(
         world, lambda features, labels, queries: fit_ranker(features, labels, queries, how).score,
         folds=folds, cutoff=cutoff, seed=seed,

@@ -10,6 +10,7 @@ import typer
 
 from labelstream.commands.judgements import CatalogueOption, Layout, LayoutOption, PartOption, read_judgements
 from labelstream.commands.options import with_options
+from labelstream.commands.ranker_training import ranker_training
 from labelstream.console import err, print_facts, print_table
 from labelstream.schemas.settings import Settings
 
@@ -50,11 +51,10 @@ def retrain(
 
     settings = with_options(Settings.load(), retrain={"label": label}, registry={"folder": registry})
     humans = None if judgments is None else _humans(judgments, catalogue, layout, part, settings)
-    with Lake(settings.lake, read_only=True) as lake:
+    kept = Registry(settings.registry.folder)
+    with ranker_training(settings) as train, Lake(settings.lake, read_only=True) as lake:
         err.print(f"reading snapshot {lake.snapshot if snapshot is None else snapshot} …")
-        done = train_again(
-            lake, Registry(settings.registry.folder), settings, humans=humans, snapshot=snapshot, dry_run=dry_run
-        )
+        done = train_again(lake, kept, settings, humans=humans, train=train, snapshot=snapshot, dry_run=dry_run)
     _print(done)
     if not done.verdict.passed:
         raise typer.Exit(REFUSED)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from labelstream.commands.options import with_options
+from labelstream.commands.ranker_training import ranker_training
 from labelstream.console import err, print_facts, print_table
 from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.settings import Settings
@@ -39,26 +40,36 @@ def ranker(
         int | None,
         typer.Option(min=0, help="Same snapshot, same seed, same ranker; left out, LABELSTREAM_RANKER_SEED."),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that train together, on Ray; left out, LABELSTREAM_RANKER_WORKERS."),
+    ] = None,
+    storage: Annotated[
+        Path | None,
+        typer.Option("--storage", help="Folder that all Ray nodes see; left out, LABELSTREAM_RAY_STORAGE."),
+    ] = None,
 ) -> None:
     """Train an XGBoost ranker on the tables. `labelstream retrain` does it on a schedule, with a gate."""
     from labelstream.streaming.lake import Lake
     from labelstream.training.ltr_export import write_ltr_model
-    from labelstream.training.ranker_fit import fit_ranker
     from labelstream.training.ranking_task import read_task
 
     if out.exists():
         raise SettingsError(f"--out {out} exists; name a new folder, or remove this one")
     settings = with_options(
-        Settings.load(), retrain={"label": label, "window_days": window_days}, ranker={"seed": seed}
+        Settings.load(),
+        retrain={"label": label, "window_days": window_days},
+        ranker={"seed": seed, "workers": workers},
+        ray={"storage": storage},
     )
-    taught = settings.retrain.ranking_label
-    with Lake(settings.lake, read_only=True) as lake:
-        err.print(f"reading snapshot {lake.snapshot if snapshot is None else snapshot} …")
-        task = read_task(
-            lake, settings.scale, settings.engagement, window_days=settings.retrain.window_days, snapshot=snapshot
-        )
-    features = task.features.without(*without) if without else task.features
-    found = fit_ranker(features, task.labels(taught), task.queries, settings.ranker, label=str(taught.description))
+    with ranker_training(settings) as train:
+        with Lake(settings.lake, read_only=True) as lake:
+            err.print(f"reading snapshot {lake.snapshot if snapshot is None else snapshot} …")
+            task = read_task(
+                lake, settings.scale, settings.engagement, window_days=settings.retrain.window_days, snapshot=snapshot
+            )
+        features = task.features.without(*without) if without else task.features
+        found = train(features, task.labels(settings.retrain.ranking_label), task.queries)
     found.save(out)
     if ltr is not None:
         write_ltr_model(ltr, found, out.name)

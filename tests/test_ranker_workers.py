@@ -1,0 +1,193 @@
+"""A ranker by command, trained by several workers on real Ray."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+from test_retraining import lake  # noqa: F401 - a fixture
+from typer.testing import CliRunner
+
+from labelstream.actors import ranker_workers as module
+from labelstream.cli import app
+from labelstream.schemas.errors import LabelstreamError, ModelUnavailable, SettingsError
+from labelstream.streaming.lake import Lake
+from labelstream.training.durable_files import LEFTOVER_AGE_S
+from labelstream.training.ranker import Ranker
+from labelstream.training.registry import Registry
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),  # Ray sets its own deprecated settings
+]
+
+ROUNDS = 600
+HIDDEN = ".labelstream-ranker-*"
+
+
+def set_environment(monkeypatch: pytest.MonkeyPatch, of: Lake, state: Path) -> None:
+    """Of a command that trains all its trees with two workers."""
+    variables = {
+        "LAKE_CATALOG": of._settings.catalog,
+        "LAKE_DATA_PATH": of._settings.data_path,
+        "REGISTRY_FOLDER": str(state / "registry"),
+        "RANKER_ROUNDS": str(ROUNDS),
+        "RANKER_PATIENCE": str(ROUNDS),
+        "RANKER_WORKERS": "2",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(f"LABELSTREAM_{name}", value)
+
+
+@pytest.fixture(autouse=True)
+def environment(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    set_environment(monkeypatch, lake, tmp_path / "state")
+
+
+@pytest.fixture(scope="module")
+def on_one_machine(lake: Lake, tmp_path_factory: pytest.TempPathFactory) -> Ranker:  # noqa: F811
+    """What two workers train undisturbed; nothing is left beside the registry."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        set_environment(monkeypatch, lake, folder / "state")
+        ranker = trained(folder / "ranker")
+    assert list((folder / "state").iterdir()) == []
+    return ranker
+
+
+def trained(out: Path, *options: str) -> Ranker:
+    """What the command trains."""
+    done = CliRunner().invoke(app, ["train", "ranker", "--out", str(out), *options])
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert not ray.is_initialized()
+    ranker = Ranker.load(out)
+    assert f"{ranker.card.rounds}/{ROUNDS}" in done.output, "the bar"
+    return ranker
+
+
+def refused(out: Path, *options: str) -> LabelstreamError:
+    """What the command ends with."""
+    done = CliRunner().invoke(app, ["train", "ranker", "--out", str(out), *options])
+    assert isinstance(done.exception, LabelstreamError), (done.output, done.exception)
+    assert not ray.is_initialized()
+    assert not out.exists()
+    return done.exception
+
+
+def wait_for_trees(storage: Path, is_over: Callable[[], bool]) -> bool:
+    """Wait until the workers have told of their first trees, or the command is over."""
+    while not any(storage.glob(f"{HIDDEN}/*.json")):
+        if is_over():
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def kill_a_worker(storage: Path, over: threading.Event, killed: list[int]) -> None:
+    if wait_for_trees(storage, over.is_set):
+        children = psutil.Process().children(recursive=True)
+        worker = next(child for child in children if "RayTrainWorker" in " ".join(child.cmdline()))
+        worker.kill()
+        killed.append(worker.pid)
+
+
+def test_the_same_ranker_comes_again_also_where_a_worker_died(on_one_machine: Ranker, tmp_path: Path):
+    assert on_one_machine.card.settings.workers == 2
+    storage, over, killed = tmp_path / "storage", threading.Event(), list[int]()
+    killer = threading.Thread(target=kill_a_worker, args=(storage, over, killed))
+    killer.start()
+    try:
+        again = trained(tmp_path / "again", "--storage", str(storage))
+    finally:
+        over.set()
+        killer.join()
+    assert len(killed) == 1
+    assert again.card == on_one_machine.card
+    assert list(storage.iterdir()) == []
+
+
+def test_retraining_takes_as_many_workers(tmp_path: Path):
+    done = CliRunner().invoke(app, ["retrain"])
+    registry = Registry(tmp_path / "state" / "registry")
+    [version] = registry.names("ranker")
+    assert registry.manifest("ranker", version).origin.settings["ranker"]["workers"] == 2, done.output
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["registry"]
+
+
+def test_what_cannot_be_trained_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "start_ray", lambda *_: None)  # nobody gets as far as to use it
+    error = refused(tmp_path / "out", "--workers", "20", "--storage", str(tmp_path / "storage"))
+    assert isinstance(error, SettingsError)
+    assert "queries for 20 workers; take fewer workers" in str(error)
+    assert list((tmp_path / "storage").iterdir()) == []
+    (tmp_path / "file").touch()
+    error = refused(tmp_path / "out", "--storage", str(tmp_path / "file"))
+    assert "name a folder that may be written" in str(error)
+
+
+def test_a_cluster_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def nobody(**_: object) -> None:
+        raise ConnectionError("Could not find any running Ray instance.")
+
+    monkeypatch.setattr(ray, "init", nobody)
+    monkeypatch.setenv("LABELSTREAM_RAY_ADDRESS", "auto")
+    error = refused(tmp_path / "out")
+    assert isinstance(error, SettingsError)
+    assert str(error).startswith("LABELSTREAM_RAY_ADDRESS=auto: no Ray answers there (Could not find any running")
+
+
+def test_who_is_interrupted_leaves_nothing(tmp_path: Path):
+    command = [sys.executable, "-m", "labelstream", "train", "ranker", "--out", str(tmp_path / "out")]
+    rounds = {"LABELSTREAM_RANKER_ROUNDS": "1000000", "LABELSTREAM_RANKER_PATIENCE": "1000000"}
+    with subprocess.Popen(command, env={**os.environ, **rounds}, start_new_session=True) as process:
+        assert wait_for_trees(tmp_path / "state", lambda: process.poll() is not None)
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 130
+    assert list((tmp_path / "state").iterdir()) == []
+
+
+@pytest.fixture
+def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """The command joins a cluster of two nodes with a core each, and its workers see these variables."""
+    cluster, variables = Cluster(), dict[str, str]()
+    # Not 127.0.0.1, which Ray takes for the machine's outer address.
+    for number in (2, 3):
+        cluster.add_node(node_ip_address=f"127.0.0.{number}", num_cpus=1, object_store_memory=80 << 20)
+    options = {"_node_ip_address": "127.0.0.2", "logging_level": "error", "log_to_driver": False}
+
+    def join(*_: object) -> None:
+        ray.init(cluster.address, runtime_env={"env_vars": variables}, **options)
+
+    monkeypatch.setattr(module, "start_ray", join)
+    yield variables
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def test_on_two_nodes(on_one_machine: Ranker, two_nodes: dict[str, str], tmp_path: Path):
+    storage = tmp_path / "storage"
+    error = refused(tmp_path / "out")
+    assert isinstance(error, SettingsError)
+    assert "LABELSTREAM_RAY_STORAGE is not set, and the Ray cluster has 2 nodes" in str(error)
+    two_nodes["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = "0.5"
+    error = refused(tmp_path / "out", "--workers", "3", "--storage", str(storage))
+    assert isinstance(error, ModelUnavailable)
+    assert "3 workers of 1 CPUs each could not be started" in str(error)
+    two_nodes.clear()
+    leftover, others = storage / ".labelstream-ranker-killed", storage / "others"
+    for folder in (leftover, others):
+        folder.mkdir()
+        os.utime(folder, times=(time.time() - 2 * LEFTOVER_AGE_S,) * 2)
+    assert trained(tmp_path / "out", "--storage", str(storage)).card == on_one_machine.card
+    assert list(storage.iterdir()) == [others]
