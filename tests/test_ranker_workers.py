@@ -180,7 +180,7 @@ def test_on_two_nodes(on_one_machine: Ranker, two_nodes: dict[str, str], tmp_pat
     error = refused(tmp_path / "out")
     assert isinstance(error, SettingsError)
     assert "LABELSTREAM_RAY_STORAGE is not set, and the Ray cluster has 2 nodes" in str(error)
-    two_nodes["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = "0.5"
+    two_nodes["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = "1"
     error = refused(tmp_path / "out", "--workers", "3", "--storage", str(storage))
     assert isinstance(error, ModelUnavailable)
     assert "3 workers of 1 CPUs each could not be started" in str(error)
