@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import ray
 from ray.exceptions import ActorAlreadyExistsError, RayActorError, RayError, RayTaskError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from labelstream.actors.loopback import loopback_only
 from labelstream.actors.remote import first_line
 from labelstream.schemas.errors import (
     LabelstreamError,
@@ -48,7 +50,8 @@ def start_ray(settings: Settings, cpus: float | None = None) -> None:
         }
     # Without a word, Ray would join whatever cluster it finds on this machine.
     try:
-        ray.init(address=settings.ray.address or "local", logging_level="error", **options)
+        with loopback_only() if settings.ray.address is None else nullcontext():
+            ray.init(address=settings.ray.address or "local", logging_level="error", **options)
     except ConnectionError as error:
         address = f"LABELSTREAM_RAY_ADDRESS={settings.ray.address or ''}"
         raise SettingsError(f"{address}: no Ray answers there ({first_line(error)}); unset it to start one") from error

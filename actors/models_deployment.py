@@ -16,6 +16,7 @@ from labelstream.actors.endpoint.logs import configure_logging
 from labelstream.actors.label_keeper import LabelKeeper, LatePublisher
 from labelstream.actors.labeller_scaling import LabellerScaling
 from labelstream.actors.learning_watch import learning_watch, read_learning
+from labelstream.actors.loopback import keep_replica_on_loopback
 from labelstream.actors.metrics import Observed, metrics_text
 from labelstream.actors.metrics_server import work_reports
 from labelstream.actors.model_pool import ModelPool
@@ -53,6 +54,8 @@ class Models:
 
     async def __init__(self, settings: Settings, with_stream: bool) -> None:  # type: ignore[misc]  # Serve awaits it
         configure_logging(settings)
+        if settings.ray.address is None:
+            keep_replica_on_loopback()
         self._settings = settings
         self._closing = ExitStack()
         self._application: Application | None = None

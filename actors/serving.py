@@ -23,6 +23,7 @@ from labelstream.actors.endpoint.logs import configure_logging, serve_logging
 from labelstream.actors.endpoint.problems import RETRY_AFTER_S
 from labelstream.actors.endpoint.telemetry import Telemetry
 from labelstream.actors.listening import refuse_open_door
+from labelstream.actors.loopback import keep_replica_on_loopback
 from labelstream.actors.models_deployment import Models
 from labelstream.actors.on_demand import OnDemand
 from labelstream.actors.on_demand_pool import Pool
@@ -62,6 +63,8 @@ class Endpoint:
 
     async def __init__(self, settings: Settings, models: Any) -> None:  # type: ignore[misc]  # Serve awaits it
         configure_logging(settings)
+        if settings.ray.address is None:
+            keep_replica_on_loopback()
         await asyncio.to_thread(refuse_open_door, settings.endpoint)  # however Serve was started
         self._settings, self._models, self._closing = settings, models, ExitStack()
         self._description = await models.describe.remote()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import random
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
+import psutil
 import pytest
 from collectors import Collector, attributes
 from models import tiny_cross_encoder, tiny_llama
@@ -128,6 +130,18 @@ def catalogue(served: Served) -> Served:
     """The endpoint, once the stream has brought it the catalogue."""
     wait_for(lambda: in_catalogue(served, PRODUCTS[-1].product_id))
     return served
+
+
+def test_nothing_can_be_reached_from_another_machine(served: Served):
+    main = psutil.Process(served.process.pid)
+    listening = {
+        (process.name(), one.laddr.ip.removeprefix("::ffff:"))
+        for process in (main, *main.children(recursive=True))
+        for one in process.net_connections("tcp")
+        if one.status == psutil.CONN_LISTEN
+    }
+    assert listening
+    assert {one for one in listening if not ipaddress.ip_address(one[1]).is_loopback} == set()
 
 
 def test_it_is_ready_and_says_what_answers(served: Served):
