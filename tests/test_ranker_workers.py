@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),  # Ray sets its own deprecated settings
 ]
 
-ROUNDS = 600
+ROUNDS = 300
 HIDDEN = ".labelstream-ranker-*"
 
 
@@ -117,7 +117,8 @@ def test_the_same_ranker_comes_again_also_where_a_worker_died(on_one_machine: Ra
     assert list(storage.iterdir()) == []
 
 
-def test_retraining_takes_as_many_workers(tmp_path: Path):
+def test_retraining_takes_as_many_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LABELSTREAM_RANKER_ROUNDS", "20")
     done = CliRunner().invoke(app, ["retrain"])
     registry = Registry(tmp_path / "state" / "registry")
     [version] = registry.names("ranker")
@@ -147,8 +148,14 @@ def test_a_cluster_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytes
     assert str(error).startswith("LABELSTREAM_RAY_ADDRESS=auto: no Ray answers there (Could not find any running")
 
 
+# A suite that runs in the background ignores SIGINT, and what it starts does too.
+INTERRUPTIBLE = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from labelstream.cli import main; main()"
+)
+
+
 def test_who_is_interrupted_leaves_nothing(tmp_path: Path):
-    command = [sys.executable, "-m", "labelstream", "train", "ranker", "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-c", INTERRUPTIBLE, "train", "ranker", "--out", str(tmp_path / "out")]
     rounds = {"LABELSTREAM_RANKER_ROUNDS": "1000000", "LABELSTREAM_RANKER_PATIENCE": "1000000"}
     with subprocess.Popen(command, env={**os.environ, **rounds}, start_new_session=True) as process:
         assert wait_for_trees(tmp_path / "state", lambda: process.poll() is not None)
