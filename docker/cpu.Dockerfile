@@ -8,10 +8,9 @@ ARG PYTHON_IMAGE=python:3.11.15-slim-bookworm
 FROM ${PYTHON_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/labelstream
-COPY requirements/cpu.txt docker/requirements-cluster.txt /build/
+COPY requirements/cpu.txt /build/
 RUN --mount=type=secret,id=pip-conf,target=/etc/pip.conf \
-    /opt/labelstream/bin/pip install --no-deps \
-      --requirement /build/cpu.txt --requirement /build/requirements-cluster.txt
+    /opt/labelstream/bin/pip install --no-deps --requirement /build/cpu.txt
 WORKDIR /build/source
 COPY . .
 RUN /opt/labelstream/bin/pip install --no-deps --no-build-isolation .

@@ -34,6 +34,7 @@ from labelstream.schemas.polarization import Polarization
 from labelstream.schemas.scale import LabelScale, from_json
 from labelstream.schemas.scaling_settings import ScalingSettings
 from labelstream.schemas.section import Section
+from labelstream.schemas.storage_settings import StorageSettings
 
 PREFIX = "LABELSTREAM_"
 # A full batch on a busy processor takes seconds, and a replica that works on it is no silent one.
@@ -96,7 +97,7 @@ class KafkaSettings(Section):
         return self
 
 
-class LakeSettings(Section):
+class LakeSettings(StorageSettings):
     """Where the tables live."""
 
     catalog: str = Field(
@@ -104,14 +105,6 @@ class LakeSettings(Section):
         pattern=r"^(sqlite:.+|postgres:.*)$",
         description="DuckLake catalogue: sqlite:<file> or postgres:<libpq connection string>.",
     )
-    data_path: str = Field(
-        default=".labelstream/lake", description="Folder or object storage prefix (s3://…) of the Parquet files."
-    )
-    s3_endpoint: str | None = Field(default=None, description="Object storage endpoint, host:port.")
-    s3_region: str | None = Field(default=None, description="Object storage region.")
-    s3_use_ssl: bool = Field(default=True, description="TLS towards object storage.")
-    s3_key_id: SecretStr | None = Field(default=None, description="Object storage key id; never printed.")
-    s3_secret: SecretStr | None = Field(default=None, description="Object storage secret; never printed.")
     memory_limit: str = Field(default="1GB", description="DuckDB memory limit of one process.")
     threads: int = Field(default=1, ge=1, description="DuckDB threads of one process.")
     busy_timeout_ms: int = Field(default=5_000, ge=0, description="How long one try waits for a locked catalogue.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from labelstream.streaming.ducklake import as_lake_error
+from labelstream.streaming.lake_errors import as_lake_error
 
 if TYPE_CHECKING:
     from labelstream.schemas.settings import LakeSettings

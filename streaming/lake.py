@@ -14,8 +14,10 @@ from labelstream.schemas.settings import LakeSettings
 from labelstream.schemas.tables import CONSUMED, OFFSETS, PRODUCTS, WAITING
 from labelstream.streaming.commit import Commit, OffsetRange, rows
 from labelstream.streaming.commit_turn import CommitTurn
-from labelstream.streaming.ducklake import connect, lake_errors
+from labelstream.streaming.ducklake import connect
+from labelstream.streaming.lake_errors import lake_errors
 from labelstream.streaming.layout import create_tables, lay_out
+from labelstream.streaming.object_storage import StorageKey
 
 # A row of ``offsets`` that is nobody's: what labels of requests replace in a lake that has read nothing yet.
 _NOTHING_READ = ("(requests)", -1)
@@ -49,6 +51,7 @@ class Lake:
     def __init__(self, settings: LakeSettings, *, read_only: bool = False) -> None:
         self._settings = settings
         self._connection = connect(settings, read_only=read_only)
+        self._key = StorageKey(self._connection, settings)
         self._turn = CommitTurn(self._connection, settings)
         try:
             if not read_only:
@@ -77,17 +80,18 @@ class Lake:
             SettingsError: Anything else that DuckDB refuses.
         """
         with lake_errors():
+            self._key.renew()
             return self._connection.execute(statement, parameters)
 
     def query(self, statement: str, parameters: list[Any] | None = None) -> list[tuple[Any, ...]]:
         """All rows of a SELECT; raises as ``execute`` does."""
         with lake_errors():
-            return self._connection.execute(statement, parameters).fetchall()
+            return self.execute(statement, parameters).fetchall()
 
     def arrow_batches(self, statement: str, parameters: list[Any] | None = None) -> Iterator[pa.RecordBatch]:
         """A SELECT's result, a bounded number of rows at a time; raises as ``execute`` does, at any of them."""
         with lake_errors():
-            yield from self._connection.execute(statement, parameters).to_arrow_reader(50_000)
+            yield from self.execute(statement, parameters).to_arrow_reader(50_000)
 
     @property
     def snapshot(self) -> int:

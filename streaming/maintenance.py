@@ -10,6 +10,9 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from labelstream.schemas.errors import LakeBusy
 from labelstream.streaming.lake import Lake
 
+# How long, at least, a file stays that nobody but a running query knows.
+GRACE_S = 3600.0
+
 
 class Step(NamedTuple):
     """One step of a compaction: what it does, and how many files it wrote or removed."""
@@ -23,8 +26,8 @@ def compact(lake: Lake, keep_days: float) -> Iterator[Step]:
 
     Args:
         lake: Opened for writing.
-        keep_days: Snapshots older than this are forgotten, and with them the files that only they used. A
-            training run can name any snapshot that is kept.
+        keep_days: Snapshots of days before that are forgotten, and with them the files that only they used. A
+            training run can name any snapshot that is kept. With 0 only the newest is kept.
 
     Yields:
         Each step once it is done.
@@ -32,18 +35,26 @@ def compact(lake: Lake, keep_days: float) -> Iterator[Step]:
     Raises:
         TransientError: The stream has won every race for a while; try again.
     """
+    keep_s = keep_days * 86400
     statements = (
         ("rows from the catalogue into files", "CALL ducklake_flush_inlined_data('lake')"),
         ("small files merged", "CALL ducklake_merge_adjacent_files('lake')"),
         ("files with many deleted rows rewritten", "CALL ducklake_rewrite_data_files('lake')"),
-        (
-            "old snapshots forgotten",
-            f"CALL ducklake_expire_snapshots('lake', older_than => now() - INTERVAL {keep_days * 86400:.0f} SECOND)",
-        ),
-        ("unused files removed", "CALL ducklake_cleanup_old_files('lake', older_than => now() - INTERVAL 1 HOUR)"),
+        ("old snapshots forgotten", f"CALL ducklake_expire_snapshots('lake', older_than => {_before(keep_s)})"),
+        ("unused files removed", f"CALL ducklake_cleanup_old_files('lake', older_than => {_before(GRACE_S)})"),
     )
     for name, statement in statements:
         yield Step(name, _run(lake, statement))
+
+
+def _before(seconds: float) -> str:
+    """The end of the last day that was over so long ago.
+
+    In SQLite DuckLake compares its times as text, and writes them in two ways that have only the day in common: by
+    the hour it would remove at once what a reader has just been told of.
+    """
+    moment = f"now() - INTERVAL {seconds:.0f} SECOND"
+    return f"date_trunc('day', {moment}) - INTERVAL 1 MICROSECOND" if seconds else "now()"
 
 
 def _run(lake: Lake, statement: str) -> int:

