@@ -1,7 +1,7 @@
 """The HTTP endpoint under load, beside the engine called in a process.
 
-    .venv/bin/python benchmarks/endpoint.py --locust /path/to/locust                 # everything, about 10 minutes
-    .venv/bin/python benchmarks/endpoint.py --locust … --scenario alone --seconds 5  # one of them, quick
+    .venv/bin/python benchmarks/endpoint.py                                # everything, about 10 minutes
+    .venv/bin/python benchmarks/endpoint.py --scenario alone --seconds 5   # one of them, quick
 
 * ``alone``      1 and 32 pairs a request, 1, 16 and 64 at once: p50 and p95, beside the bare ``LabelEngine`` in a
                  process of its own with as many callers
@@ -11,14 +11,15 @@
                  refusals, memory before, halfway and after
 * ``killed``     two Labellers, one of them killed under load: failed requests, and how long the gap is
 
-The load comes from locust (https://locust.io), which is not one of our dependencies: install it into an environment of
-its own (``pip install locust``) and name its command. Every pair is new, so nothing comes from the cache.
+The load comes from wrk (https://github.com/wg/wrk, Debian's package of that name), which takes so little of the
+processors that it can share them with what is measured. Every pair is new, so nothing comes from the cache.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,7 +52,7 @@ def alone(settings: Settings, options: argparse.Namespace, folder: Path) -> dict
     with own_process(Engine, settings) as engine:
         bare = {cell: engine(*cell, options.seconds) for cell in cells}
     with Endpoint(settings, folder) as endpoint:
-        load = Load(options.locust, endpoint.url, folder)
+        load = Load(endpoint.url, folder)
         load(pairs=1, callers=4, seconds=3)  # warm up
         asked = {cell: load(pairs=cell[0], callers=cell[1], seconds=options.seconds).seconds(200) for cell in cells}
     found = [
@@ -70,7 +71,7 @@ def alone(settings: Settings, options: argparse.Namespace, folder: Path) -> dict
 def saturated(settings: Settings, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Latency and the stream's rate while both are there."""
     with streaming(settings, options.backlog), Endpoint(settings, folder, "--with-stream") as endpoint:
-        load = Load(options.locust, endpoint.url, folder)
+        load = Load(endpoint.url, folder)
         endpoint.wait_for(lambda: labels(settings) > 0)
         rate_alone = rate(settings, lambda: time.sleep(options.seconds))
         rows = []
@@ -81,7 +82,7 @@ def saturated(settings: Settings, options: argparse.Namespace, folder: Path) -> 
             rows.append({"callers": callers, "times": times, "stream_share": beside / rate_alone})
         assert labels(settings) < options.backlog, "the backlog was too small; give a larger --backlog"
     with Endpoint(settings, folder) as endpoint:
-        load = Load(options.locust, endpoint.url, folder)
+        load = Load(endpoint.url, folder)
         load(pairs=1, callers=4, seconds=3)
         for row in rows:
             idle = load(pairs=1, callers=row["callers"], seconds=options.seconds, rate=options.rate).seconds(200)
@@ -137,7 +138,7 @@ def overload(settings: Settings, options: argparse.Namespace, folder: Path) -> d
     """Twice of what there can be, with a small KV cache."""
     labeller = settings.labeller.model_copy(update={"cache_gigabytes": OVERLOAD_CACHE_GIGABYTES})
     with Endpoint(settings.model_copy(update={"labeller": labeller}), folder) as endpoint:
-        load = Load(options.locust, endpoint.url, folder)
+        load = Load(endpoint.url, folder)
         load(pairs=1, callers=4, seconds=3)
         at_capacity = load(pairs=1, callers=OVERLOAD_CALLERS, seconds=options.seconds).seconds(200)
         capacity, memory = len(at_capacity) / options.seconds, [endpoint.memory_mib()]
@@ -164,14 +165,14 @@ def killed(settings: Settings, options: argparse.Namespace, folder: Path) -> dic
     """One Labeller of two dies."""
     two = settings.model_copy(update={"labeller": settings.labeller.model_copy(update={"replicas": 2})})
     with Endpoint(two, folder) as endpoint:
-        load = Load(options.locust, endpoint.url, folder)
+        load = Load(endpoint.url, folder)
         load(pairs=1, callers=4, seconds=3)
         running = load.start(pairs=1, callers=8, seconds=3 * options.seconds)
         time.sleep(options.seconds)
         assert endpoint.process.kill_actor("labeller", random.Random(1))
         answers = running()
     row = {
-        "requests": len(answers.answers), "failed": answers.others(200),
+        "requests": len(answers.answers) + answers.broken, "failed": answers.others(200),
         "longest_s": max(seconds for _, _, seconds in answers.answers),
     }  # fmt: skip
     row["failed_share"] = row["failed"] / row["requests"]
@@ -184,13 +185,14 @@ SCENARIOS = {"alone": alone, "saturated": saturated, "overload": overload, "kill
 
 def main() -> None:
     parser = model_parser(__doc__)
-    parser.add_argument("--locust", required=True, help="command of locust")
     parser.add_argument("--scenario", choices=SCENARIOS, action="append", help="one of them; all without it")
     parser.add_argument("--seconds", type=float, default=15, help="of one measurement")
     parser.add_argument("--overload-seconds", type=float, default=120)
     parser.add_argument("--backlog", type=int, default=100_000, help="pairs that wait in Kafka for the stream")
     parser.add_argument("--rate", type=float, default=10, help="requests a second of one caller beside the stream")
     options = parser.parse_args()
+    if shutil.which("wrk") is None:
+        parser.error("the load comes from wrk, which is not there; install it: apt install wrk")
     result = {}
     for name in options.scenario or SCENARIOS:
         with TemporaryDirectory() as folder, KafkaCluster.start() as broker:

@@ -1,4 +1,4 @@
-"""Parts of endpoint.py: the endpoint in a process of its own, locust's load, and the engine without any of it."""
+"""Parts of endpoint.py: the endpoint in a process of its own, wrk's load, and the engine without any of it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,53 +36,61 @@ def quantile(times: list[float], share: float) -> float:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a load has got: (when, status, seconds) of each request."""
+    """What a load has got: (when, status, seconds) of each request, and how many connections broke."""
 
     answers: list[tuple[float, int, float]]
+    broken: int = 0
 
     def __add__(self, others: Answers) -> Answers:
-        return Answers([*self.answers, *others.answers])
+        return Answers([*self.answers, *others.answers], self.broken + others.broken)
 
     def seconds(self, status: int) -> list[float]:
         return [seconds for _, found, seconds in self.answers if found == status]
 
     def others(self, *statuses: int) -> int:
-        return sum(found not in statuses for _, found, _ in self.answers)
+        """How many requests got another status, or no answer at all."""
+        return self.broken + sum(found not in statuses for _, found, _ in self.answers)
 
 
 class Load:
-    """Runs locust.
+    """Runs wrk, a thread for each caller.
 
     Args:
-        command: Of locust.
         url: Of the endpoint.
         folder: For what it writes.
     """
 
-    def __init__(self, command: str, url: str, folder: Path) -> None:
-        self._command, self._url, self._out = command, url, folder / "answers.json"
+    def __init__(self, url: str, folder: Path) -> None:
+        self._url, self._folder = url, folder
 
     def __call__(self, **options: Any) -> Answers:
         return self.start(**options)()
 
     def start(self, *, pairs: int, callers: int, seconds: float, rate: float = 0) -> Callable[[], Answers]:
         """Begin; the result waits for the end. ``rate`` is of one caller, 0 for as fast as answers come."""
-        arguments = ["-f", str(Path(__file__).with_name("endpoint_load.py")), "--headless", "--host", self._url]
-        arguments += ["-u", str(callers), "-r", str(callers), "-t", f"{seconds:.0f}s", "--only-summary"]
-        environment = {"LOAD_PAIRS": str(pairs), "LOAD_RATE": str(rate), "LOAD_OUT": str(self._out)}
-        self._out.unlink(missing_ok=True)
+        run = uuid.uuid4().hex[:6]
+        out = self._folder / f"answers-{run}"
+        script = str(Path(__file__).with_name("endpoint_load.lua"))
+        arguments = ["--threads", str(callers), "--connections", str(callers), "--duration", f"{seconds:.0f}s"]
+        environment = {"LOAD_PAIRS": str(pairs), "LOAD_RATE": str(rate), "LOAD_OUT": str(out), "LOAD_RUN": run}
         running = subprocess.Popen(
-            [self._command, *arguments],
+            ["wrk", *arguments, "--timeout", "60s", "--script", script, f"{self._url}/v1/labels"],
             env={**os.environ, **environment},
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
         )
 
         def wait() -> Answers:
-            running.wait(seconds + 120)
-            return Answers([tuple(answer) for answer in json.loads(self._out.read_text())])
+            assert running.wait(seconds + 120) == 0
+            files = [out.with_name(f"{out.name}.{number}") for number in range(1, callers + 1)]
+            broken = int(out.with_name(f"{out.name}.errors").read_text())
+            return Answers([_answer(line) for file in files for line in file.read_text().splitlines()], broken)
 
         return wait
+
+
+def _answer(line: str) -> tuple[float, int, float]:
+    when, status, seconds = line.split()
+    return float(when), int(status), float(seconds)
 
 
 class Endpoint:

@@ -19,8 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from lakes import EVENTS, a_commit, all_settings, count, label_rows, product_rows, query_rows
-from moto.core.authorization import enable_iam_authentication
-from object_storage import KEY, SECRET, ObjectStorage, object_storage
+from object_storage import KEY, SECRET, ObjectStorage, moto_server, object_storage
 from postgres import postgres_server
 from pydantic import SecretStr
 
@@ -37,8 +36,14 @@ MANY = 20  # rows of one insert: more than stay in the catalogue
 
 
 @pytest.fixture(scope="module")
-def storage() -> Iterator[ObjectStorage]:
-    with object_storage() as running:
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    with moto_server(tmp_path_factory.mktemp("moto") / "log") as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+def storage(moto: int) -> Iterator[ObjectStorage]:
+    with object_storage(moto) as running:
         yield running
 
 
@@ -295,7 +300,7 @@ def test_a_wrong_key_is_named_and_no_secret_shown(storage: ObjectStorage, tmp_pa
     readers_key, readers_secret = storage.new_user("s3:PutObject")
     cases = {(KEY, SECRET): "InvalidAccessKeyId", (key, SECRET): "SignatureDoesNotMatch"}
     cases[readers_key, readers_secret] = "AccessDenied"
-    with enable_iam_authentication():
+    with storage.only_for_users():
         for given, code in cases.items():
             options = dict(zip(("s3_key_id", "s3_secret"), map(SecretStr, given), strict=True))
             shown = refused(storage.lake(tmp_path, bucket, **options), "S3_KEY_ID", "S3_SECRET")
@@ -343,9 +348,9 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
     return files
 
 
-def test_a_certificate_is_checked_and_may_be_of_ones_own(bucket: str, tmp_path: Path):
+def test_a_certificate_is_checked_and_may_be_of_ones_own(moto: int, bucket: str, tmp_path: Path):
     certificate, key = self_signed(tmp_path)
-    with object_storage((certificate, key)) as encrypted:
+    with object_storage(moto, (certificate, key)) as encrypted:
         settings = encrypted.lake(tmp_path, bucket, s3_use_ssl=True)
         refused(settings, "S3_CAFILE")
         with Lake(settings.model_copy(update={"s3_cafile": certificate})) as lake:
@@ -367,7 +372,7 @@ def test_without_a_key_the_environment_is_asked(
     settings = storage.lake(tmp_path, bucket, s3_key_id=None, s3_secret=None)
     assert "no credentials" in refused(settings, "S3_KEY_ID", "S3_SECRET")
     lend(monkeypatch, *storage.new_user())
-    with enable_iam_authentication(), Lake(settings) as lake:
+    with storage.only_for_users(), Lake(settings) as lake:
         assert lake.commit(a_commit(0))
 
 
