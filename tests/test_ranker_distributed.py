@@ -1,18 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
 from hypothesis import given
 from hypothesis import strategies as st
-from rankings import NAMES, QUICK, agreement, some_features, some_rows
+from rankings import QUICK, some_features, some_rows
 
 from labelstream.schemas.errors import ModelUnavailable, SettingsError
 from labelstream.training import ranker_distributed as module
-from labelstream.training.ranker import Ranker
 from labelstream.training.ranker_distributed import QueryShare, train_distributed
 from labelstream.training.ranker_fit import fit_ranker
 from labelstream.training.ranking_rows import RankingFile, RankingSet, write_ranking_file
@@ -24,13 +21,6 @@ def files(tmp_path: Path) -> tuple[RankingFile, RankingFile]:
         write_ranking_file(tmp_path / f"{seed}.parquet", [some_rows(seed=seed)], rows_per_group=70) for seed in (1, 2)
     )
     return training, held_out
-
-
-@pytest.fixture
-def cluster() -> Iterator[None]:
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
-    yield
-    ray.shutdown()
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=12), st.integers(1, 4), st.integers(1, 10))
@@ -71,29 +61,3 @@ def test_a_worker_that_does_not_see_the_rows_says_so(tmp_path: Path):
     error = module._of_workers({0: lost})
     assert isinstance(error, ModelUnavailable)
     assert str(error).endswith("failed 3 times, at last 0: connection reset by the worker that ended")
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")  # Ray sets its own deprecated settings
-def test_two_workers_train_nearly_the_ranker_of_one_machine(
-    cluster: None,  # noqa: ARG001 - Ray has to be up
-    files: tuple[RankingFile, RankingFile],
-    tmp_path: Path,
-):
-    told: list[int] = []
-    how = QUICK.model_copy(update={"workers": 2})
-    (tmp_path / "runs").mkdir()
-    together = train_distributed(
-        *files, how, storage=tmp_path / "runs", label="made up", tell=lambda trees, _: told.append(trees)
-    )
-    assert told[-1] == together.card.rounds
-    alone = Ranker.train(*files, QUICK, label="made up")
-    rows = some_rows(seed=3)
-    left, right = together.score(rows.features), alone.score(rows.features)
-    assert np.corrcoef(left, right)[0, 1] > 0.97
-    assert agreement(rows, left) == pytest.approx(agreement(rows, right), abs=0.02)
-    assert together.card.validation_ndcg == pytest.approx(alone.card.validation_ndcg, abs=0.02)
-    assert (together.card.features, together.card.label) == (NAMES, "made up")
-    assert together.card.settings == how
-    together.save(tmp_path / "saved")
-    assert Ranker.load(tmp_path / "saved").card == together.card

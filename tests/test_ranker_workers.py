@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import ray
@@ -23,8 +24,8 @@ from labelstream.cli import app
 from labelstream.schemas.errors import LabelstreamError, ModelUnavailable, SettingsError
 from labelstream.streaming.lake import Lake
 from labelstream.training.durable_files import LEFTOVER_AGE_S
+from labelstream.training.features import FeatureTable
 from labelstream.training.ranker import Ranker
-from labelstream.training.registry import Registry
 
 pytestmark = [
     pytest.mark.slow,
@@ -117,13 +118,24 @@ def test_the_same_ranker_comes_again_also_where_a_worker_died(on_one_machine: Ra
     assert list(storage.iterdir()) == []
 
 
+def test_two_workers_train_nearly_the_ranker_of_one(on_one_machine: Ranker, tmp_path: Path):
+    assert (
+        CliRunner().invoke(app, ["train", "ranker", "--out", str(tmp_path / "alone"), "--workers", "1"]).exit_code == 0
+    )
+    alone = Ranker.load(tmp_path / "alone")
+    assert alone.card.features == on_one_machine.card.features
+    assert alone.card.validation_ndcg == pytest.approx(on_one_machine.card.validation_ndcg, abs=0.02)
+    names = alone.card.features
+    rows = FeatureTable(names, np.random.default_rng(1).normal(size=(500, len(names))).astype(np.float32))
+    assert np.corrcoef(alone.score(rows), on_one_machine.score(rows))[0, 1] > 0.9
+
+
 def test_retraining_takes_as_many_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("LABELSTREAM_RANKER_ROUNDS", "20")
+    monkeypatch.setattr(module, "start_ray", lambda *_: None)  # nobody gets as far as to use it
+    monkeypatch.setenv("LABELSTREAM_RANKER_WORKERS", "2000")
+    monkeypatch.setenv("LABELSTREAM_RAY_STORAGE", str(tmp_path))
     done = CliRunner().invoke(app, ["retrain"])
-    registry = Registry(tmp_path / "state" / "registry")
-    [version] = registry.names("ranker")
-    assert registry.manifest("ranker", version).origin.settings["ranker"]["workers"] == 2, done.output
-    assert [path.name for path in (tmp_path / "state").iterdir()] == ["registry"]
+    assert "queries for 2000 workers; take fewer workers" in str(done.exception)
 
 
 def test_what_cannot_be_trained_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
