@@ -28,16 +28,22 @@ _WAITING_ROWS_THAT_CAN_BE_RESOLVED = """
         UNION ALL
         SELECT unnest(alternative_ids), product_id, 1 FROM products
     ), alias AS (
-        SELECT object_id, arg_min(product_id, rank) AS product_id FROM named GROUP BY object_id
+        SELECT object_id, arg_min(product_id, rank) AS product_id FROM named
+        WHERE object_id IN (SELECT object_id FROM waiting) GROUP BY object_id
+    ), text AS (
+        SELECT query_id, any_value(user_query) AS user_query FROM queries
+        WHERE query_id IN (SELECT query_id FROM waiting WHERE user_query IS NULL) GROUP BY query_id
     )
-    SELECT w.* REPLACE (coalesce(w.user_query, q.user_query) AS user_query), a.product_id
+    SELECT w.* REPLACE (coalesce(w.user_query, text.user_query) AS user_query), a.product_id
     FROM waiting w
     JOIN alias a USING (object_id)
-    LEFT JOIN (SELECT query_id, any_value(user_query) AS user_query FROM queries GROUP BY ALL) q USING (query_id)
-    WHERE coalesce(w.user_query, q.user_query) IS NOT NULL
+    LEFT JOIN text USING (query_id)
+    WHERE coalesce(w.user_query, text.user_query) IS NOT NULL
     ORDER BY w.topic, w.partition, w."offset"
     LIMIT ?
 """
+# ``ducklake_snapshots`` reads what each of them changed, which takes seconds where there are many.
+_SNAPSHOTS = "__ducklake_metadata_lake.ducklake_snapshot"
 
 
 class Lake:
@@ -106,7 +112,7 @@ class Lake:
     @property
     def oldest_snapshot(self) -> int:
         """The oldest snapshot that has not been expired."""
-        return int(self.query("SELECT min(snapshot_id) FROM ducklake_snapshots('lake')")[0][0])
+        return int(self.query(f"SELECT min(snapshot_id) FROM {_SNAPSHOTS}")[0][0])
 
     def known_snapshot(self, snapshot: int | None) -> int:
         """A snapshot id that the lake has: the given one, or for None the newest.
@@ -115,7 +121,7 @@ class Lake:
             SettingsError: The lake does not have it.
         """
         number = self.snapshot if snapshot is None else snapshot
-        if self.query("SELECT count(*) FROM ducklake_snapshots('lake') WHERE snapshot_id = ?", [number]) == [(0,)]:
+        if self.query(f"SELECT count(*) FROM {_SNAPSHOTS} WHERE snapshot_id = ?", [number]) == [(0,)]:
             kept = f"{self.oldest_snapshot} to {self.snapshot}"
             raise SettingsError(f"snapshot {snapshot}: the lake has {kept}; name one of these, or leave it out")
         return number
@@ -250,6 +256,8 @@ class Lake:
 
     def resolvable(self, limit: int) -> list[dict[str, Any]]:
         """Waiting events whose product and query text are both known by now, oldest first."""
+        if not self.query("SELECT 1 FROM waiting LIMIT 1"):
+            return []  # most of the time, and the rest reads all queries and products
         cursor = self.execute(_WAITING_ROWS_THAT_CAN_BE_RESOLVED, [limit])
         found: list[dict[str, Any]] = cursor.to_arrow_table().to_pylist()
         return found

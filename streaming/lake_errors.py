@@ -37,9 +37,18 @@ _UNAVAILABLE = (
     "the database system is",  # starting up, shutting down, in recovery
     "too many clients",
     "server closed the connection",
+    "ssl error: unexpected eof",
+    "ssl syscall error",
+    "ssl connection has been closed",
+    "could not receive data from server",
+    "could not send data to server",
+    "no connection to the server",
+    "in a read-only transaction",  # a standby that has not been promoted yet
     "timed out",
     "timeout was reached",
 )
+# What is left of the error where the connection broke during the commit: DuckLake's own ROLLBACK, and no reason.
+_BROKEN_COMMIT = re.compile(r'Failed to execute query "ROLLBACK":\s*$')
 # An address of the object storage; the names in it must not decide anything.
 _ADDRESS = re.compile(r"\b(?:https?|s3)://[^\s']*")
 _REQUEST_FAILED = re.compile(r"\b(?:HTTP|IO) Error: .* error for HTTP [A-Z]+ to ")
@@ -75,7 +84,7 @@ def as_lake_error(error: Exception) -> TransientError | SettingsError:
         return _of_object_storage(int(status[1]), text)
     if _REQUEST_FAILED.search(told):
         return _without_an_answer(text)
-    if any(sign in lower for sign in _UNAVAILABLE):
+    if any(sign in lower for sign in _UNAVAILABLE) or _BROKEN_COMMIT.search(text):
         return LakeUnavailable(text)
     if any(sign in lower for sign in _BUSY):
         return LakeBusy(text)

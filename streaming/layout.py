@@ -23,6 +23,7 @@ def create_tables(lake: Lake) -> None:
     missing = [table for table in TABLES if table.name not in known]
     if not missing:
         _add_columns(lake)
+        _renew_views(lake)
         return
     lake.execute("BEGIN")
     for table in missing:
@@ -44,6 +45,16 @@ def _add_columns(lake: Lake) -> None:
         for field in table.schema:
             if (table.name, field.name) not in known:
                 lake.execute(f'ALTER TABLE "{table.name}" ADD COLUMN "{field.name}" {duckdb_type(field.type)}')
+
+
+def _renew_views(lake: Lake) -> None:
+    """Give a lake of an older version the views of this one."""
+    for name, body in VIEWS.items():
+        lake.execute(f"CREATE OR REPLACE TEMP VIEW wanted AS {body}")  # to have it written as DuckDB writes it
+        statement = "SELECT DISTINCT regexp_replace(sql, '^.*? AS ', '') FROM duckdb_views() WHERE view_name IN (?, ?)"
+        if len(lake.query(statement, [name, "wanted"])) > 1:
+            lake.execute(f'CREATE OR REPLACE VIEW "{name}" AS {body}')
+    lake.execute("DROP VIEW IF EXISTS temp.wanted")
 
 
 def lay_out(lake: Lake) -> None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from labelstream.streaming.flight import Services
 
 BEHIND_S = 0.5
+# The question reads all queries and products, in the one Writer: a pause is so many times as long as the answer took.
+REST = 10.0
 
 
 class Resolver:
@@ -26,16 +28,16 @@ class Resolver:
         self._services = services
         self._builder = builder
         self._asked: RetriedCall[tuple[int, list[dict[str, Any]]]] | None = None
-        self._next = 0.0
+        self._next = self._rested = self._asked_at = 0.0
         self.nothing_left_at_snapshot = -1
 
     def look_again(self) -> None:
         """Something has changed that may help a waiting event."""
-        self._next = 0.0
+        self._next = self._rested
 
     def reset(self) -> None:
         """Forget what was asked; after batches were dropped."""
-        self._asked, self._next = None, 0.0
+        self._asked, self._next = None, self._rested
 
     def poll(self, in_flight: Sequence[Batch]) -> Batch | None:
         """A batch of events that need not wait any more, if there is one.
@@ -52,13 +54,20 @@ class Resolver:
             return None
         if self._asked is None:
             if time.monotonic() >= self._next:
+                self._asked_at = time.monotonic()
                 # With patience: while only waiting events are left, nobody but us would notice a writer that hangs.
                 self._asked = RetriedCall(self._ask, self._services.writer_patience)
             return None
         if not self._asked.poll():
             return None
-        asked, self._asked, self._next = self._asked, None, time.monotonic() + self._interval_s
+        asked, self._asked = self._asked, None
+        self._pause(self._interval_s)
         return self._take_up(*asked.result(), in_flight)
+
+    def _pause(self, seconds: float) -> None:
+        now = time.monotonic()
+        self._rested = now + REST * (now - self._asked_at)
+        self._next = max(now + seconds, self._rested)
 
     def _ask(self) -> Future[tuple[int, list[dict[str, Any]]]]:
         return self._services.writer.resolvable(self._limit)
@@ -69,6 +78,6 @@ class Resolver:
             return None
         batch = self._builder.prepare_waiting(waiting, in_flight)
         if not batch.resolved:  # this machine's store is behind the lake
-            self._next = time.monotonic() + BEHIND_S
+            self._next = max(time.monotonic() + BEHIND_S, self._rested)
             return None
         return batch

@@ -7,23 +7,34 @@ VIEWS: dict[str, str] = {
                sum(impressions)::BIGINT AS impressions, sum(clicks)::BIGINT AS clicks,
                sum(add_to_carts)::BIGINT AS add_to_carts, sum(purchases)::BIGINT AS purchases
         FROM lake.main.engagement GROUP BY ALL""",
-    # The newest judgement of each pair, whichever model made it.
+    # One judgement for each query and product: of the product's present text, if there is one, else of a text that it
+    # had; the newest, whichever model made it. A text is judged once, under the product that showed it first; others
+    # with the same text, such as sizes of one shoe, have its judgement for what they were shown for.
     "labels_latest": """
-        SELECT * FROM lake.main.labels
-        QUALIFY row_number() OVER (PARTITION BY query, product_id ORDER BY judged_at DESC, label_key) = 1""",
+        SELECT l.* FROM (
+            SELECT * FROM lake.main.labels
+            UNION ALL
+            SELECT l.* REPLACE (shown.product_id AS product_id)
+            FROM (SELECT DISTINCT query, product_id FROM lake.main.engagement) shown
+            JOIN lake.main.products p ON p.product_id = shown.product_id
+            JOIN lake.main.labels l
+                ON l.query = shown.query AND l.product_hash = p.product_hash AND l.product_id <> shown.product_id
+        ) l
+        LEFT JOIN lake.main.products p ON p.product_id = l.product_id
+        QUALIFY row_number() OVER (
+            PARTITION BY l.query, l.product_id
+            ORDER BY (l.product_hash IS NOT DISTINCT FROM p.product_hash) DESC, l.judged_at DESC, l.label_key
+        ) = 1""",
     # Labels beside what people read: titles, and what shoppers did.
     "labelled_pairs": """
         SELECT l.query, p.title, p.brand, l.level, l.expected_score, l.polarized_score, l.cross_encoder_score,
                e.impressions, e.clicks, e.add_to_carts, e.purchases, l.product_id, l.probabilities, l.model_version,
                l.judged_at
-        FROM (
-            SELECT * FROM lake.main.labels
-            QUALIFY row_number() OVER (PARTITION BY query, product_id ORDER BY judged_at DESC, label_key) = 1
-        ) l
-        LEFT JOIN lake.main.products p USING (product_id)
+        FROM lake.main.labels_latest l
+        LEFT JOIN lake.main.products p ON p.product_id = l.product_id
         LEFT JOIN (
             SELECT query, product_id, sum(impressions)::BIGINT AS impressions, sum(clicks)::BIGINT AS clicks,
                    sum(add_to_carts)::BIGINT AS add_to_carts, sum(purchases)::BIGINT AS purchases
             FROM lake.main.engagement GROUP BY ALL
-        ) e USING (query, product_id)""",
+        ) e ON e.query = l.query AND e.product_id = l.product_id""",
 }

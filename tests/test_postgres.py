@@ -222,3 +222,24 @@ def test_a_server_that_crashes_costs_a_retry_and_nothing_else(server: PostgresSe
     assert writer.offsets() == {(EVENTS, 0): 2}
     assert (count(writer._lake, "labels"), writer.totals()["labelled"]) == (2, 2)
     writer.close()
+
+
+def test_a_server_that_crashes_during_a_commit_costs_a_retry(
+    server: PostgresServer, two: tuple[Lake, Lake], monkeypatch: pytest.MonkeyPatch
+):
+    lake, reader = two
+    lake.commit(a_commit(0))
+    commit, execute = a_commit(1, tables={"labels": label_rows(1, 2)}), lake.execute
+
+    def crash_before_the_end(statement: str, parameters: list[Any] | None = None) -> Any:
+        if statement == "COMMIT":
+            server.kill()
+        return execute(statement, parameters)
+
+    monkeypatch.setattr(lake, "execute", crash_before_the_end)
+    with pytest.raises(LakeUnavailable):
+        lake.commit(commit)
+    monkeypatch.undo()
+    server.start()
+    assert [lake.commit(commit), lake.commit(commit)] == [True, False]
+    assert count(reader, "labels") == 2

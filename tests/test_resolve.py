@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from lakes import Bench, click, product_record, query
-from standins import HangingWriter
+from standins import HangingWriter, done
 from stream import wait_until
 
+from labelstream.streaming import resolve
 from labelstream.streaming.batch import Batch
 from labelstream.streaming.resolve import Resolver
 
@@ -34,3 +38,24 @@ def test_a_writer_that_hangs_while_only_waiting_events_are_left_is_restarted(ben
     wait_until(resolved)
     assert writer.restarts == 1
     assert [seen.query for seen in batches[0].pairs] == ["red sofa"]
+
+
+def test_an_answer_that_takes_long_is_asked_for_seldom(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    now, asked = 100.0, list[float]()
+    monkeypatch.setattr(resolve, "time", SimpleNamespace(monotonic=lambda: now))
+
+    def resolvable(_: int) -> Future[tuple[int, list[Any]]]:
+        nonlocal now
+        asked.append(now)
+        now += 3  # with a lake of many queries
+        return done((1, []))
+
+    writer = HangingWriter(None)
+    monkeypatch.setattr(writer, "resolvable", resolvable)
+    resolver = Resolver(bench.settings, writer.services(), bench.builder)
+    for moment in (100.0, 103.0, 110.0, 132.0, 134.0):
+        now = moment
+        resolver.look_again()
+        assert resolver.poll([]) is None
+        assert resolver.poll([]) is None
+    assert asked == [100.0, 134.0]  # ten times as long as it took, at least
