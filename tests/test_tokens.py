@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -77,6 +78,23 @@ def test_a_slip_in_the_file_changes_nothing(path: Path, caplog: pytest.LogCaptur
     assert known.name_of(token) == "a"
     assert known.name_of(token) == "a"
     assert caplog.text.count("line 1") == 1
+
+
+def refused(*_: object, **__: object) -> str:
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_a_file_that_could_not_be_read_for_a_while_is_read_afterwards(
+    path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    token = add_token(path, "a")
+    known = TokenFile(path)
+    remove_token(path, "a")
+    with monkeypatch.context() as others:
+        others.setattr(Path, "read_text", refused)
+        assert [known.name_of(token) for _ in range(3)] == ["a"] * 3
+    assert known.name_of(token) is None
+    assert caplog.text.count("the tokens from before go on") == 1
 
 
 def test_two_who_add_at_once_lose_nothing(path: Path):

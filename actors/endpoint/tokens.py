@@ -43,6 +43,7 @@ class TokenFile:
         self._path = path
         self._stamp = self._look()
         self._hashes = read_hashes(path)
+        self._complaint = ""
 
     def name_of(self, token: str) -> str | None:
         """The name of a token, or None; takes as long whichever it is."""
@@ -57,16 +58,22 @@ class TokenFile:
         stamp = self._look()
         if stamp == self._stamp:
             return
-        self._stamp = stamp
         if stamp is None:
             logger.error("%s is gone: no token is taken until it is back", self._path)
-            self._hashes = {}
+            self._stamp, self._hashes = None, {}
             return
         try:
             self._hashes = read_hashes(self._path)
-            logger.info("%s has changed: %d tokens", self._path, len(self._hashes))
         except SettingsError as error:  # a slip of an editor must not lock everybody out
-            logger.error("%s; the tokens from before go on", error)
+            self._complain(str(error))
+            return  # without the stamp, so that every request tries again: what kept it from us may leave no trace
+        self._stamp, self._complaint = stamp, ""
+        logger.info("%s has changed: %d tokens", self._path, len(self._hashes))
+
+    def _complain(self, complaint: str) -> None:
+        if complaint != self._complaint:
+            self._complaint = complaint
+            logger.error("%s; the tokens from before go on", complaint)
 
     def _look(self) -> tuple[int, int, int] | None:
         try:
