@@ -14,7 +14,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
+from labelstream.actors.endpoint import bodies
 from labelstream.actors.endpoint.app import make_app
+from labelstream.actors.endpoint.bodies import MAX_FOUND
 from labelstream.actors.endpoint.problems import URN, ProblemType
 from labelstream.actors.endpoint.telemetry import Telemetry
 from labelstream.schemas.errors import BadRecord, LakeUnavailable, ModelUnavailable
@@ -110,6 +112,28 @@ def test_very_many_errors_are_not_all_told():
     answer = client().post("/v1/labels", json={"pairs": [], **{f"{'x' * 1000}{i}": 1 for i in range(1000)}})
     assert problem_of(answer).errors
     assert len(answer.content) < 10_000
+
+
+MISSPELT = {f"x{i}": 1 for i in range(MAX_FOUND + 1)}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/v1/labels", {"pairs": [], **MISSPELT}, ""),
+        ("/v1/labels", {"pairs": [{"query": "mouse", "product_id": "P1", **MISSPELT}]}, "pairs.0"),
+        ("/v1/rerank", {"query": "mouse", "documents": [{"text": "a", **MISSPELT}]}, ""),
+    ],
+)
+def test_a_million_errors_are_counted_and_not_looked_at(
+    path: str, body: dict[str, object], field: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(bodies, "_details", lambda _: pytest.fail("a list of all errors was made"))
+    answer = client().post(path, json=body)
+    problem = answer.json() if answer.is_error else answer.json()["results"][0]["error"]
+    assert problem["type"] == URN + "invalid-fields"
+    assert [error["field"] for error in problem["errors"]] == [field]
+    assert "too many to name" in problem["detail"]
 
 
 @pytest.fixture(scope="module")

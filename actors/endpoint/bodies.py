@@ -17,6 +17,9 @@ Body = TypeVar("Body", bound=BaseModel)
 Place = tuple[int | str, ...]
 
 MAX_ERRORS = 20  # a body of nothing but errors must not get an answer larger than itself
+# pydantic tells all that is wrong or nothing; in a long body that can be a million things, and 9 s and 900 MiB.
+MAX_FOUND = 2000  # of a body: even if every document is wrong, they are told
+MAX_FOUND_IN_PART = 100  # of each of a thousand parts
 MAX_DIGITS = 18  # of a declared length; Python refuses to read numbers of thousands
 MAX_NAME = 64  # names of fields come from outside
 
@@ -74,19 +77,22 @@ def parse(model: type[Body], body: bytes) -> Body:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        first = _details(error)[0]
-        if first["type"] == "json_invalid":
-            raise Refused(ProblemType.NOT_JSON, first["msg"]) from None
+        if error.error_count() == 1 and (only := _details(error)[0])["type"] == "json_invalid":
+            raise Refused(ProblemType.NOT_JSON, only["msg"]) from None
         raise invalid(field_errors(error)) from None
 
 
 def field_errors(error: ValidationError, *above: int | str) -> list[FieldError]:
-    """What pydantic complains of, each under its dotted path; of very many the first.
+    """What pydantic complains of, each under its dotted path; of many the first, of very many only that they are.
 
     Args:
         error: Whose complaints.
-        above: Where the checked thing lies in the body.
+        above: Where the checked thing lies in the body; nothing for the body itself.
     """
+    count = error.error_count()
+    if count > (MAX_FOUND_IN_PART if above else MAX_FOUND):
+        message = f"{count:,} things are wrong here, too many to name; send a part of it to see which"
+        return [FieldError(field=dotted(above), message=message)]
     return [
         FieldError(field=dotted((*above, *detail["loc"])), message=detail["msg"].removeprefix("Value error, "))
         for detail in _details(error)[:MAX_ERRORS]
