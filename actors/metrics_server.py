@@ -12,6 +12,7 @@ from ray.exceptions import RayError
 
 from labelstream.actors.busy_meter import WorkReport
 from labelstream.actors.metrics import StreamMetrics
+from labelstream.actors.readiness import RANKER, pool_names
 from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.settings import Settings
 
@@ -54,19 +55,17 @@ def work_reports(settings: Settings, labellers: Collection[int]) -> dict[str, Wo
 
     Args:
         settings: Where ``encoder`` and ``ray`` matter.
-        labellers: Numbers of those that take work; one that loads its model could not answer.
+        labellers: See ``pool_names``.
     """
     if not ray.is_initialized():  # Ray would start itself at the first question
         return {}
-    replicas = {"labeller": labellers, "cross-encoder": range(settings.encoder.replicas), "ranker": [0]}
     asked = {}
-    for kind, numbers in replicas.items():
-        for name in (f"{kind}-{number}" for number in numbers):
-            try:
-                actor = ray.get_actor(name, namespace=settings.ray.namespace)
-            except ValueError:  # not started yet, or switched off
-                continue
-            asked[actor.report.remote()] = name
+    for name in (*pool_names(settings, labellers), RANKER):
+        try:
+            actor = ray.get_actor(name, namespace=settings.ray.namespace)
+        except ValueError:  # not started yet, dead for good, or no part of this command
+            continue
+        asked[actor.report.remote()] = name
     done, _ = ray.wait(list(asked), num_returns=len(asked), timeout=ASK_S) if asked else ([], [])
     found = {}
     for reference in done:

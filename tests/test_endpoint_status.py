@@ -69,6 +69,7 @@ def test_its_own_metrics_wait_for_nobody(services: InstantServices, monkeypatch:
     answer = client(services).get("/metrics")
     assert answer.status_code == 200
     assert "labelstream_http_in_flight_requests" in answer.text
+    assert "labelstream_ready 0.0" in answer.text
 
 
 def test_paths_that_are_made_up_become_one_series():

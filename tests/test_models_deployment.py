@@ -122,3 +122,13 @@ def test_a_model_that_is_dead_for_good_and_that_nobody_replaces_is_told(settings
             assert (await models.state()).failure is None
 
     asyncio.run(look_at_it())
+
+
+def test_without_a_ranker_that_answers_it_is_not_ready(settings: Settings):
+    async def look_at_it() -> None:
+        async with running(settings) as models:
+            assert "labelstream_ready 1.0" in await models.metrics({})
+            ray.kill(ray.get_actor("ranker-0", namespace=settings.ray.namespace))
+            await asyncio.to_thread(wait_until, lambda: "labelstream_ready 0.0" in models._metrics({}), TIMEOUT)
+
+    asyncio.run(look_at_it())

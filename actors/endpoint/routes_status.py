@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from labelstream.actors.endpoint.openapi import reference, responses
 from labelstream.actors.endpoint.services import Services
 from labelstream.actors.endpoint.telemetry import Telemetry
+from labelstream.actors.metrics import Observed, metrics_text
 from labelstream.schemas.errors import TransientError
 from labelstream.schemas.http import Health, ModelsResponse
 
@@ -66,5 +67,5 @@ class Status:
         except (TimeoutError, TransientError) as error:
             # They are wanted most when something is down.
             logger.warning("metrics without those of the models: %s", str(error) or type(error).__name__)
-            behind = ""
+            behind = metrics_text(Observed(ready=False))
         return Response(self.telemetry.text() + behind, media_type=CONTENT_TYPE_LATEST)

@@ -91,13 +91,15 @@ class Watched:
         """A look; safe from any thread."""
         from labelstream.actors.metrics import Observed
         from labelstream.actors.metrics_server import work_reports
+        from labelstream.actors.readiness import pool_names, stream_answers
 
         progress = self.progress
         if progress is None or self.learning is None:
             return Observed(ready=False)
-        ready = progress.lake is not None and len(progress.reports) == self._settings.stream.replicas
         labellers = progress.labellers
-        work = work_reports(self._settings, labellers.numbers if labellers else ())
+        numbers = labellers.numbers if labellers else ()
+        work = work_reports(self._settings, numbers)
+        ready = stream_answers(self._settings, progress) and work.keys() >= set(pool_names(self._settings, numbers))
         return Observed(ready, progress, work, learning=self.learning.value, labellers=labellers)
 
 

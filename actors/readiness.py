@@ -1,0 +1,31 @@
+"""Whether every part answers: what ``labelstream_ready`` tells."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from labelstream.schemas.settings import Settings
+
+if TYPE_CHECKING:
+    from labelstream.actors.application import Progress
+
+RANKER = "ranker-0"
+
+
+def pool_names(settings: Settings, labellers: Collection[int]) -> list[str]:
+    """Names of the actors of a ``ModelPool``.
+
+    Args:
+        settings: Where ``encoder`` matters.
+        labellers: Numbers of those that take work; one that loads its model could not answer.
+    """
+    encoders = range(settings.encoder.replicas * settings.encoder.enabled)
+    return [*(f"labeller-{number}" for number in labellers), *(f"cross-encoder-{number}" for number in encoders)]
+
+
+def stream_answers(settings: Settings, progress: Progress | None) -> bool:
+    """Whether the writer and every Ingest have answered at the last look at the stream."""
+    if progress is None or progress.lake is None:
+        return False
+    return len(progress.reports) == settings.stream.replicas
