@@ -8,6 +8,7 @@ import ray
 from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 from ray.serve.config import HTTPOptions, ProxyLocation
 
+from labelstream.actors.addresses import url_of
 from labelstream.schemas.endpoint_settings import EndpointSettings, is_loopback
 from labelstream.schemas.errors import SettingsError
 
@@ -28,9 +29,7 @@ def way_in() -> str:
             "the Ray Serve of this cluster has no proxy, so nobody could ask: end it with serve shutdown, and "
             "labelstream serve starts one with a proxy"
         )
-    scheme = "https" if options.ssl_certfile else "http"
-    host = f"[{options.host}]" if ":" in options.host else options.host
-    return f"{scheme}://{host}:{options.port}"
+    return url_of(options.host, options.port, "https" if options.ssl_certfile else "http")
 
 
 def refuse_open_door(settings: EndpointSettings) -> None:

@@ -13,6 +13,7 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from labelstream.actors.addresses import family_of, url_of
 from labelstream.actors.cluster import as_our_error, start_ray
 from labelstream.actors.endpoint.logs import serve_logging
 from labelstream.actors.listening import refuse_open_door, way_in
@@ -80,7 +81,7 @@ def serving(settings: Settings, *, with_stream: bool) -> Iterator[Serving]:
         if alone:  # a cluster that was there before keeps its Serve, and what else runs in it
             closing.callback(serve.shutdown)
         refuse_open_door(settings.endpoint)
-        url = f"http://{settings.endpoint.host}:{port}" if alone else way_in()
+        url = url_of(settings.endpoint.host, port) if alone else way_in()
         closing.callback(_delete)
         try:
             serve.run(app, name=NAME, route_prefix="/")
@@ -125,7 +126,7 @@ def _free_port(host: str, port: int) -> int:
     Raises:
         SettingsError: It cannot be had.
     """
-    with socket.socket() as probe:
+    with socket.socket(family_of(host)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that has just ended does not count
         try:
             probe.bind((host, port))

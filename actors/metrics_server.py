@@ -10,6 +10,7 @@ import ray
 from prometheus_client import start_http_server
 from ray.exceptions import RayError
 
+from labelstream.actors.addresses import url_of
 from labelstream.actors.busy_meter import WorkReport
 from labelstream.actors.metrics import StreamMetrics
 from labelstream.actors.readiness import RANKER, pool_names
@@ -43,7 +44,7 @@ def metrics_server(metrics: StreamMetrics, host: str, port: int) -> Iterator[str
             f"({os.strerror(error.errno or 0)}); choose another port, or 0 for any free one"
         ) from error
     try:
-        yield f"http://{host}:{server.server_port}/metrics"
+        yield f"{url_of(host, server.server_port)}/metrics"
     finally:
         server.shutdown()
         thread.join()

@@ -7,7 +7,10 @@ import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from labelstream.actors.addresses import url_of
 from labelstream.actors.endpoint.listener import Listener
+from labelstream.actors.local_serving import _free_port
+from labelstream.schemas.errors import SettingsError
 
 
 class SlowApplication:
@@ -71,6 +74,21 @@ def test_replicas_share_an_address(port: int):
 def test_an_address_that_cannot_be_had_is_an_error(port: int):
     with socket.create_server(("127.0.0.1", port)), pytest.raises(OSError, match="in use"):
         asyncio.run(Listener(SlowApplication("x"), "127.0.0.1", port, closing_s=1).start())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
+def test_it_can_be_asked_wherever_it_listens(host: str):
+    async def main() -> None:
+        port = _free_port(host, 0)
+        listener = Listener(SlowApplication("here"), host, port, closing_s=1)
+        await listener.start()
+        with pytest.raises(SettingsError, match=f"LABELSTREAM_ENDPOINT_PORT={port}"):
+            _free_port(host, port)
+        async with httpx.AsyncClient(base_url=url_of(host, port)) as client:
+            assert (await client.get("/")).text == "here"
+        await listener.close()
+
+    asyncio.run(main())
 
 
 def _is_open(port: int) -> bool:

@@ -8,6 +8,8 @@ import socket
 import uvicorn
 from starlette.types import ASGIApp
 
+from labelstream.actors.addresses import family_of
+
 _STARTING_S = 0.01
 
 
@@ -40,7 +42,7 @@ class Listener:
         Raises:
             OSError: The address cannot be had.
         """
-        family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
+        family = family_of(self._address[0])
         listening = socket.create_server(self._address, family=family, backlog=2048, reuse_port=True)
         self._serving = asyncio.create_task(self._server.serve(sockets=[listening]))
         while not self._server.started and not self._serving.done():
