@@ -26,6 +26,13 @@ logger = logging.getLogger(__name__)
 CALLS_AT_ONCE = 1000
 # Ray takes up to two seconds to say that an actor is restarting; not every caller has to find that out.
 AVOIDED_FOR_S = 5.0
+# Ray sends an actor that asks for nothing to any node at random, whatever its strategy, and a head without cores too.
+CLUSTER_CPUS = 0.01
+
+
+def cpus_of(settings: Settings) -> float:
+    """Cores that a process of ours reserves when it does not ask for more: on a machine of its own none."""
+    return 0 if settings.ray.address is None else CLUSTER_CPUS
 
 
 def actor_options(settings: Settings, name: str, **options: Any) -> dict[str, Any]:
@@ -34,12 +41,12 @@ def actor_options(settings: Settings, name: str, **options: Any) -> dict[str, An
     Args:
         settings: Where ``ray`` matters.
         name: Unique in the namespace.
-        options: What this actor wants otherwise or on top; it reserves no cores unless it asks for them.
+        options: What this actor wants otherwise or on top.
     """
     return {
         "name": name,
         "namespace": settings.ray.namespace,
-        "num_cpus": 0,
+        "num_cpus": cpus_of(settings),
         "max_restarts": -1,
         "max_task_retries": 0,  # who makes a call decides whether to make it again
         "enable_task_events": False,  # the head would remember every call: half a MiB more a second under load

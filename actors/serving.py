@@ -27,6 +27,7 @@ from labelstream.actors.loopback import keep_replica_on_loopback
 from labelstream.actors.models_deployment import Models
 from labelstream.actors.on_demand import OnDemand
 from labelstream.actors.on_demand_pool import Pool
+from labelstream.actors.remote import cpus_of
 from labelstream.schemas.errors import LabelstreamError, ModelUnavailable
 from labelstream.schemas.settings import Settings
 from labelstream.streaming.local_store import LocalStore
@@ -171,14 +172,18 @@ def build(settings: Settings, *, with_stream: bool, port: int | None = None) -> 
         SettingsError: Nobody could come in.
     """
     Doorkeeper(settings.endpoint)  # found out here, before the models are loaded
-    shared = {"health_check_period_s": _HEALTH_CHECK_S, "logging_config": serve_logging(settings), **WAITING}
+    shared = {
+        "health_check_period_s": _HEALTH_CHECK_S,
+        "logging_config": serve_logging(settings),
+        "ray_actor_options": {"num_cpus": cpus_of(settings)},
+        **WAITING,
+    }
     models = serve.deployment(
         name=MODELS,
         num_replicas=1,
         max_ongoing_requests=_REFUSALS_AT_ONCE,
         # The stream's batches, then the answers that are under way, then the labels to be kept.
         graceful_shutdown_timeout_s=settings.stream.shutdown_s + settings.endpoint.deadline_s + _CLOSING_S,
-        ray_actor_options={"num_cpus": 0},
         **shared,
     )(Models)
     endpoint = serve.deployment(
@@ -186,7 +191,6 @@ def build(settings: Settings, *, with_stream: bool, port: int | None = None) -> 
         num_replicas=settings.endpoint.replicas,
         max_ongoing_requests=settings.endpoint.max_requests + _REFUSALS_AT_ONCE,
         graceful_shutdown_timeout_s=settings.endpoint.deadline_s + _CLOSING_S,
-        ray_actor_options={"num_cpus": 0},
         **shared,
     )
     pool = models.bind(settings, with_stream)

@@ -51,6 +51,9 @@ def test_what_waiting_does_not_mend_is_raised_at_once(actor: IngestActor):
 
 
 def test_on_a_cluster_replicas_ask_for_different_machines(tmp_path: Path):
-    assert "scheduling_strategy" not in ingest_options(all_settings(tmp_path), 0)
-    on_a_cluster = all_settings(tmp_path, ray=RaySettings(address="auto"))
-    assert ingest_options(on_a_cluster, 0)["scheduling_strategy"] == "SPREAD"  # as far as Ray can: best effort
+    on_one_machine = ingest_options(all_settings(tmp_path), 0)
+    assert "scheduling_strategy" not in on_one_machine
+    assert on_one_machine["num_cpus"] == 0
+    on_a_cluster = ingest_options(all_settings(tmp_path, ray=RaySettings(address="auto")), 0)
+    assert on_a_cluster["scheduling_strategy"] == "SPREAD"  # as far as Ray can: best effort
+    assert on_a_cluster["num_cpus"] > 0  # else Ray does not even try

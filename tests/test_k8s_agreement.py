@@ -229,6 +229,22 @@ def test_labellers_find_room(overlay: str, monkeypatch: pytest.MonkeyPatch):
 
 
 @each_overlay
+def test_everything_that_runs_on_the_workers_finds_room_at_once(overlay: str, monkeypatch: pytest.MonkeyPatch):
+    """What does not fit would bring a pod, or wait for ever where none comes."""
+    settings = loaded(overlay, monkeypatch)
+    actors = 2 + settings.stream.replicas + settings.encoder.replicas  # two: Writer and ranker
+    needed = actors * constants("actors/remote.py")["CLUSTER_CPUS"]
+    needed += 0 if settings.labeller.gpus else settings.labeller.replicas * settings.labeller.cpus
+    (application,) = serve_config(overlay)["applications"]
+    for deployment in application["deployments"]:
+        replicas = deployment.get("autoscaling_config", {}).get("min_replicas", deployment.get("num_replicas", 1))
+        needed += replicas * deployment["ray_actor_options"]["num_cpus"]
+    workers = one(overlay, "RayService", "labelstream")["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]
+    (container,) = workers["template"]["spec"]["containers"]
+    assert needed <= workers["minReplicas"] * float(container["resources"]["limits"]["cpu"])
+
+
+@each_overlay
 def test_labellers_that_come_with_the_lag_use_their_group_to_the_full(overlay: str, monkeypatch: pytest.MonkeyPatch):
     """As many Labellers as their pods may be, and batches for all of them."""
     settings = loaded(overlay, monkeypatch)

@@ -37,6 +37,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.broker, pytest.mark.engine, pytest.m
 
 MakeSettings = Callable[..., KafkaSettings]
 REPLICAS = 3
+LABELLER_CPUS = 2  # more than a node has that may die
 NAMESPACE = "nodes"
 READER = "reader"  # a resource of Ray
 
@@ -94,7 +95,7 @@ class Nodes:
 def nodes(tmp_path: Path) -> Iterator[Nodes]:
     made = Nodes(tmp_path)
     try:
-        for cpus in (1, 0, 0):
+        for cpus in (LABELLER_CPUS + 1, 1, 1):
             made.add(cpus)
         made.join()
         yield made
@@ -121,7 +122,7 @@ def settings(
         kafka=fresh_topics(kafka.bootstrap_servers, session_timeout_ms=6000),
         lake=LakeSettings(catalog=server.new_database(), data_path=str(tmp_path / "data")),
         store=StoreSettings(path=Path("store"), max_bytes=1 << 30),
-        labeller=LabellerSettings(model=str(tmp_path / "model")),
+        labeller=LabellerSettings(model=str(tmp_path / "model"), cpus=LABELLER_CPUS),
         encoder=EncoderSettings(enabled=False),
         stream=StreamSettings(replicas=REPLICAS, batch_records=40, linger_s=0.1, resolve_interval_s=1),
         ray=RaySettings(address=nodes.address, namespace=NAMESPACE),
@@ -167,7 +168,7 @@ def test_a_node_that_dies_costs_nothing(nodes: Nodes, settings: Settings, tmp_pa
         log.send_events(settings.kafka, half)
         look_until(application, has_records(half + 60), "the second half has begun")
         nodes.kill(doomed)
-        nodes.add(cpus=0)  # as whoever looks after the machines would
+        nodes.add(cpus=1)  # as whoever looks after the machines would
         look_until(application, has_records(total), "all")
         look_until(application, application.is_drained, "every replica is back, and nothing left")
         assert {node_of(ingest) for ingest in application._ingests} == set(nodes.ids)
