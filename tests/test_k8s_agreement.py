@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shlex
 from importlib.metadata import version
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import typer
 from manifests import OVERLAYS, ROOT, Pod, of_kind, one, pods, rendered, serve_config, settings_of
+from ray.autoscaler._private.kuberay.autoscaling_config import _get_custom_resources
 
 from labelstream.cli import app
 from labelstream.commands.settings_table import setting_rows
@@ -211,6 +213,39 @@ def test_ports_and_paths_fit(overlay: str, monkeypatch: pytest.MonkeyPatch):
         (endpoint,) = monitor["spec"]["endpoints"]
         assert endpoint["port"] == service["ports"][0]["name"]
         assert f'"{endpoint["path"]}"' in routes
+
+
+def offered(group: dict[str, Any]) -> dict[str, float]:
+    """What a pod of a group has for Ray, as KubeRay's shell and as Ray's autoscaler read it."""
+    parameters, (container,) = group["rayStartParams"], group["template"]["spec"]["containers"]
+    own: dict[str, float] = _get_custom_resources({}, parameters, group["groupName"])
+    (for_the_shell,) = shlex.split(parameters.get("resources", "{}"))
+    assert json.loads(for_the_shell) == own
+    return {"CPU": float(container["resources"]["limits"]["cpu"]), **own}
+
+
+@each_overlay
+def test_replicas_run_in_pods_of_the_service_only(overlay: str):
+    """Elsewhere an Endpoint gets no requests, and Models keeps a GPU's pod from going."""
+    selector = one(overlay, "Service", "labelstream-endpoint")["spec"]["selector"]
+    groups = one(overlay, "RayService", "labelstream")["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    (application,) = serve_config(overlay)["applications"]
+    for deployment in application["deployments"]:
+        options = deployment["ray_actor_options"]
+        wanted = {"CPU": options["num_cpus"], **options.get("resources", {})}
+        for group in groups:
+            has_room = all(offered(group).get(name, 0) >= amount for name, amount in wanted.items())
+            is_of_the_service = selector.items() <= group["template"]["metadata"]["labels"].items()
+            assert has_room == is_of_the_service, (deployment["name"], group["groupName"])
+
+
+@pytest.mark.parametrize("overlay", ["gpu", "ray-cron-job"])
+def test_each_endpoint_has_a_pod_to_itself(overlay: str):
+    workers = one(overlay, "RayService", "labelstream")["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]
+    (application,) = serve_config(overlay)["applications"]
+    (endpoint,) = [each for each in application["deployments"] if each["name"] == "Endpoint"]
+    assert endpoint["ray_actor_options"]["resources"]["endpoint"] == offered(workers)["endpoint"]
+    assert endpoint["autoscaling_config"]["max_replicas"] <= workers["maxReplicas"]
 
 
 @each_overlay
