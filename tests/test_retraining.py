@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from labelstream.commands.retrain import REFUSED
 from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.keys import normalise_query
 from labelstream.schemas.learning_settings import EngagementSettings, GateSettings, RankerSettings, RetrainSettings
+from labelstream.schemas.ranking_label import RANKING_LABELS
 from labelstream.schemas.scale import LabelScale
 from labelstream.schemas.settings import Settings
 from labelstream.schemas.tables import ENGAGEMENT, LABELS, PRODUCTS
@@ -36,7 +37,7 @@ from labelstream.training.judgments import JudgedPairs
 from labelstream.training.ranker import Ranker
 from labelstream.training.ranker_fit import fit_ranker
 from labelstream.training.ranking_data import TrainingSnapshot
-from labelstream.training.ranking_task import read_task, split_queries
+from labelstream.training.ranking_task import carts_in, newest_days, read_task, split_queries
 from labelstream.training.registry import Registry
 from labelstream.training.retraining import Retrained, retrain
 from labelstream.training.simulated_truth import SimulationSettings
@@ -240,6 +241,33 @@ def test_features_end_where_labels_and_measures_begin(lake: Lake):
     assert set(task.measure(every, task.content, cutoff=4)) == set(METRICS)
     _, engagement = (task.measure(every, task.content, cutoff=cutoff)[METRICS[1]] for cutoff in (4, 9))
     assert np.isnan(engagement).all()  # nine products are all in the first nine places
+
+
+def engagement_on(*days: date) -> Any:
+    row = {"query": "red sofa", "product_id": "p", "position": 1, "impressions": 3, "clicks": 2, "purchases": 0}
+    return {ENGAGEMENT.name: rows(ENGAGEMENT, [row | {"day": day, "add_to_carts": 1} for day in days])}
+
+
+def test_an_event_with_a_wrong_clock_does_not_move_the_window(tmp_path: Path):
+    today = datetime.now(UTC).date()
+    with Lake(lake_settings(tmp_path)) as lake:
+        lake.commit(a_commit(0, tables=engagement_on(date(2038, 1, 19))))
+        with pytest.raises(SettingsError, match="no engagement of days up to"):
+            newest_days(lake, lake.snapshot, 7)
+        lake.commit(a_commit(1, tables=engagement_on(date(2001, 9, 9), today, today + timedelta(days=1))))
+        window = newest_days(lake, lake.snapshot, 7)
+        assert window == (today - timedelta(days=5), today + timedelta(days=2))
+        assert carts_in(lake, lake.snapshot, window, ["red sofa"], ["p"]).tolist() == [2]
+
+
+def test_a_window_without_any_action_teaches_no_engagement(lake: Lake):
+    task = read_task(lake, SCALE, EngagementSettings(), window_days=7)
+    idle = replace(task, engagement=np.zeros(len(task)))
+    for name in ("engagement_only", "combined_balanced"):
+        assert task.labels(RANKING_LABELS[name]).any()
+        with pytest.raises(SettingsError, match="no click, cart or purchase"):
+            idle.labels(RANKING_LABELS[name])
+    assert idle.labels(RANKING_LABELS["content_balanced"]).any()
 
 
 def test_a_task_is_read_a_few_queries_at_a_time(lake: Lake, monkeypatch: pytest.MonkeyPatch):

@@ -28,6 +28,18 @@ from labelstream.training.ranking_data import PRODUCT_COLUMNS, TrainingSnapshot,
 from labelstream.training.ranking_metrics import add_to_cart_share, has_more_than, ndcg, rank
 
 
+class Window(NamedTuple):
+    """The newest days of a snapshot: labels and measures are from them, features from before.
+
+    Attributes:
+        first: Day, in UTC.
+        end: The day after the last.
+    """
+
+    first: date
+    end: date
+
+
 @dataclass(frozen=True, eq=False)
 class RankingTask:
     """Pairs of a snapshot, each with its features, its label and the truth to be measured by.
@@ -62,7 +74,14 @@ class RankingTask:
         return len(self.queries)
 
     def labels(self, label: RankingLabel) -> Floats:
-        """What a ranker is trained on; shape (pairs,), in [0, 1]."""
+        """What a ranker is trained on; shape (pairs,), in [0, 1].
+
+        Raises:
+            SettingsError: The label wants engagement, and nobody did anything in the window: it would be another label.
+        """
+        if label.preset != "content_only" and not self.engagement.any():
+            remedy = "stream a log with clicks, take more days, or a label that starts with content_"
+            raise SettingsError(f"from {self.until} on there is no click, cart or purchase to learn from; {remedy}")
         return label.label(self.content, self.engagement)
 
     def measure(self, pairs: Integers, scores: Floats, *, cutoff: int) -> dict[str, Floats]:
@@ -102,21 +121,22 @@ def read_task(
         TransientError: The lake is locked or its storage does not answer.
     """
     number = lake.snapshot if snapshot is None else snapshot
-    until = window_start(lake, number, window_days)
-    data = TrainingSnapshot(lake, until=until, snapshot=number)
+    window = newest_days(lake, number, window_days)
+    data = TrainingSnapshot(lake, until=window.first, snapshot=number)
     words = LexicalIndex(data.products())
     rows = _read_rows(data, scale, words)
     queries, product_ids = rows.queries, rows.product_ids
+    seen = engagement_of(lake, window.end, window.first, snapshot=number, settings=engagement)
     return RankingTask(
         snapshot=number,
-        until=until,
+        until=window.first,
         queries=queries,
         product_ids=product_ids,
         features=rows.features,
         content=rows.content,
-        engagement=engagement_of(lake, since=until, snapshot=number, settings=engagement).of(queries, product_ids),
+        engagement=seen.of(queries, product_ids),
         levels=rows.levels,
-        carts=carts_since(lake, number, until, queries, product_ids),
+        carts=carts_in(lake, number, window, queries, product_ids),
         judges=rows.judges,
         words=words,
     )
@@ -195,29 +215,42 @@ def _share_of(query: str) -> float:
     return float(int.from_bytes(digest, "big")) / 2**64
 
 
-def window_start(lake: Lake, snapshot: int, window_days: int) -> date:
-    """First day of the window, which ends with the newest day of engagement.
+def newest_days(lake: Lake, snapshot: int, days: int) -> Window:
+    """The window: so many days, the last of them the newest one of engagement.
 
-    Raises:
-        SettingsError: The snapshot has no engagement.
-    """
-    found = lake.query(f"SELECT max(day) FROM engagement AT (VERSION => {int(snapshot)})")[0][0]
-    if not isinstance(found, date):
-        raise SettingsError(f"snapshot {snapshot} holds no engagement; stream a search log with impressions first")
-    return found - timedelta(days=window_days - 1)
-
-
-def carts_since(lake: Lake, snapshot: int, day: date, queries: Sequence[str], product_ids: Sequence[str]) -> Floats:
-    """Adds to cart of pairs from a day on; shape (pairs,).
+    Days later than the one after the snapshot was made do not count: an event with a wrong clock would otherwise hold
+    the window in a far future for good. By the snapshot's own time, so that the same snapshot gives the same window.
 
     Args:
         lake: Open, read-only or not.
         snapshot: Which state.
-        day: The first.
+        days: At least 1.
+
+    Raises:
+        SettingsError: The snapshot has no engagement up to that day.
+    """
+    number = lake.known_snapshot(snapshot)
+    # In microseconds, so that the time zone of the reader's session does not matter.
+    made = "SELECT make_timestamp(epoch_us(snapshot_time))::DATE FROM ducklake_snapshots('lake') WHERE snapshot_id = ?"
+    latest = lake.query(made, [number])[0][0] + timedelta(days=1)
+    [(last,)] = lake.query(f"SELECT max(day) FROM engagement AT (VERSION => {number}) WHERE day <= ?", [latest])
+    if last is None:
+        remedy = "stream a search log with impressions first"
+        raise SettingsError(f"snapshot {number} holds no engagement of days up to {latest}; {remedy}")
+    return Window(last - timedelta(days=days - 1), last + timedelta(days=1))
+
+
+def carts_in(lake: Lake, snapshot: int, window: Window, queries: Sequence[str], product_ids: Sequence[str]) -> Floats:
+    """Adds to cart of pairs in a window; shape (pairs,).
+
+    Args:
+        lake: Open, read-only or not.
+        snapshot: Which state.
+        window: Which days.
         queries: Normalised.
         product_ids: One for each query.
     """
-    counts = read_counts(lake, since=day, snapshot=snapshot)
+    counts = read_counts(lake, window.end, window.first, snapshot=snapshot)
     sums = np.bincount(counts.pair, counts.actions[:, 1], len(counts.queries))
     known = dict(zip(zip(counts.queries, counts.product_ids, strict=True), sums.tolist(), strict=True))
     return np.array([known.get(pair, 0.0) for pair in zip(queries, product_ids, strict=True)])

@@ -96,22 +96,22 @@ def carts_of(judged: JudgedPairs, settings: Settings) -> Floats:
     """
     from labelstream.schemas.keys import normalise_query
     from labelstream.streaming.lake import Lake
-    from labelstream.training.ranking_task import carts_since, window_start
+    from labelstream.training.ranking_task import carts_in, newest_days
 
     queries = [normalise_query(query) for query in judged.queries]
     with Lake(settings.lake, read_only=True) as lake:
         snapshot = lake.snapshot
-        first = window_start(lake, snapshot, settings.retrain.window_days)
-        return carts_since(lake, snapshot, first, queries, judged.product_ids)
+        window = newest_days(lake, snapshot, settings.retrain.window_days)
+        return carts_in(lake, snapshot, window, queries, judged.product_ids)
 
 
 def _history(judged: JudgedPairs, settings: Settings) -> EngagementHistory:
     """Engagement from before the window, as in training: what ATC is measured by reaches no feature."""
     from labelstream.streaming.lake import Lake
     from labelstream.training.ranking_data import TrainingSnapshot
-    from labelstream.training.ranking_task import window_start
+    from labelstream.training.ranking_task import newest_days
 
     with Lake(settings.lake, read_only=True) as lake:
         snapshot = lake.snapshot
-        first = window_start(lake, snapshot, settings.retrain.window_days)
+        first = newest_days(lake, snapshot, settings.retrain.window_days).first
         return TrainingSnapshot(lake, until=first, snapshot=snapshot).history(judged.queries, judged.product_ids)
