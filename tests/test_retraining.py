@@ -228,6 +228,28 @@ def test_labels_that_have_drifted_are_refused(lake: Lake, tmp_path: Path):
     assert any(not check.passed and "drift" in check.name for check in done.verdict.checks)
 
 
+@pytest.mark.parametrize(
+    "told",
+    [{"levels": ["bad", "fair", "good"]}, {"levels": ["bad", "good"], "labels": [9.0, 9.0]}, {"labels": [9.0, 9.0]}],
+    ids=["other names", "fewer levels", "fewer levels, written before their names were"],
+)
+def test_a_champion_of_another_scale_stays_until_a_person_decides(lake: Lake, tmp_path: Path, told: dict[str, Any]):
+    champion, registry = run(lake, tmp_path).champion, Registry(tmp_path)
+    assert champion is not None
+    manifest = registry.manifest("ranker", champion.version)
+    metrics = {**manifest.metrics, **told}
+    if "levels" not in told:
+        del metrics["levels"]
+    changed = manifest.model_copy(update={"metrics": metrics})
+    (champion.folder / "manifest.json").write_text(changed.model_dump_json())
+    done = run(lake, tmp_path, with_seed(2))
+    [refusal] = [check for check in done.verdict.checks if not check.passed]
+    assert refusal.name == "label drift"
+    assert "models promote" in refusal.detail
+    assert done.version in registry.names("ranker"), "kept, so that it can be promoted by hand"
+    assert done.champion == champion
+
+
 def test_features_end_where_labels_and_measures_begin(lake: Lake):
     task = read_task(lake, SCALE, EngagementSettings(), window_days=7)
     last = SIMULATION.start + timedelta(days=SIMULATION.days - 1)

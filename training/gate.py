@@ -35,6 +35,7 @@ class Evidence:
         labels: Labels of each level that it was trained on; shape (levels,).
         calibration: Labels of each level in the calibration set; None where the labeller has none.
         unusable: Why the champion that there is could not be measured; empty where it could, or where there is none.
+        other_scale: What the champion's labels are of, where that is another scale, so that no drift can be told.
     """
 
     challenger: Mapping[str, Floats]
@@ -43,6 +44,7 @@ class Evidence:
     labels: Floats
     calibration: Floats | None
     unusable: str = ""
+    other_scale: str = ""
 
 
 class Check(NamedTuple):
@@ -124,6 +126,9 @@ def _enough(name: str, found: int, wanted: int) -> Check:
 
 def _labels_have_not_drifted(evidence: Evidence, limit: float) -> Check:
     name = "label drift"
+    if evidence.other_scale:
+        told = f"the champion's labels are of another scale, {evidence.other_scale}"
+        return Check(name, False, None, limit, f"{told}. `labelstream models promote` with this version decides")
     if evidence.calibration is None:
         return Check(name, True, None, limit, "not checked: there is no calibration set")
     moved = population_stability_index(evidence.calibration, evidence.labels)

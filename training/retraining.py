@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,11 +91,19 @@ def retrain(
     measure = _measure_of(lake, task, held_out, humans, cutoff=settings.gate.engagement_cutoff)
     champion = registry.champion(KIND)
     found = measure(challenger)
-    before, known_mix, unusable = _known_of(registry, champion, measure)
+    known = _known_of(registry, champion, measure, scale.levels)
     mix = np.bincount(task.levels[training], minlength=len(scale.levels)).astype(float)
-    verdict = judge(Evidence(found, before, len(training), mix, known_mix, unusable), settings.gate)
-    metrics = {"challenger": _means(found), "champion": before and _means(before), "labels": mix.tolist()}
-    metrics["content_judged_by"] = "labeller" if humans is None else "people"
+    verdict = judge(
+        Evidence(found, known.measures, len(training), mix, known.mix, known.unusable, known.other_scale),
+        settings.gate,
+    )
+    metrics = {
+        "challenger": _means(found),
+        "champion": known.measures and _means(known.measures),
+        "levels": list(scale.levels),
+        "labels": mix.tolist(),
+        "content_judged_by": "labeller" if humans is None else "people",
+    }
     if dry_run:
         return Retrained(None, verdict, champion, False, metrics)
     version = _add(registry, challenger, _origin(lake, task, training, settings, humans), metrics | verdict.as_dict())
@@ -144,24 +152,33 @@ def _measure_of(
 
 
 class _Known(NamedTuple):
-    """What is known of the champion: its measures, the labels that it was trained on, and else why it has none."""
+    """What is known of the champion, or why it is not; see :class:`Evidence`."""
 
     measures: dict[str, Floats] | None = None
     mix: Floats | None = None
+    other_scale: str = ""
     unusable: str = ""
 
 
-def _known_of(registry: Registry, champion: Entry | None, measure: Measure) -> _Known:
+def _known_of(registry: Registry, champion: Entry | None, measure: Measure, levels: tuple[str, ...]) -> _Known:
     if champion is None:
         return _Known()
     try:
-        # Against the labels that the champion was trained on a drift of the labeller shows.
-        mix = registry.manifest(KIND, champion.version).metrics.get("labels")
-        labels = np.array(mix, dtype=float) if isinstance(mix, list) else None
-        return _Known(measure(Ranker.load(champion.folder)), labels)
+        told = registry.manifest(KIND, champion.version).metrics
+        return _Known(measure(Ranker.load(champion.folder)), *_mix_of(told, levels))
     except (ModelUnusable, SettingsError) as error:  # damaged, or it wants features that we do not have
         logger.warning("the champion %s cannot be measured: %s", champion.version, error)
         return _Known(unusable=f"{champion.version}: {error}")
+
+
+def _mix_of(metrics: Mapping[str, Any], levels: tuple[str, ...]) -> tuple[Floats | None, str]:
+    """The labels that a champion was trained on, by which a drift of the labeller shows; or its other scale."""
+    mix, theirs = metrics.get("labels"), metrics.get("levels")
+    if not isinstance(mix, list):
+        return None, ""
+    if len(mix) == len(levels) and theirs in (None, list(levels)):  # older manifests lack the names
+        return np.array(mix, dtype=float), ""
+    return None, str(theirs or f"of {len(mix)} levels")
 
 
 def _means(values: dict[str, Floats]) -> dict[str, float | None]:
