@@ -178,6 +178,42 @@ def test_it_stops_when_it_gets_worse_and_goes_back_to_the_best(
     assert loss_of(trainable, held_out) == pytest.approx(min(seen), abs=1e-3)
 
 
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_a_run_that_goes_on_sees_the_pairs_that_an_undisturbed_one_does(
+    bases: dict[str, Path],
+    judged: tuple[JudgedPairs, JudgedPairs],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    epoch: int,
+):
+    trainable, settings = load(bases, "classifier", batch_size=8, epochs=3.0, patience=100)
+    training, held_out = (examples_of(trainable, pairs).examples for pairs in judged)
+    few = Examples(training.token_ids[:64], training.targets[:64], training.weights[:64])
+    compute_loss, batches, steps = fine_tuning._JudgeTrainer.compute_loss, [], 24
+
+    def spy(trainer: Any, model: Any, inputs: Any, *arguments: Any, **options: Any) -> Any:
+        if model.training:
+            if len(batches) == steps:
+                raise KeyboardInterrupt
+            batches.append(inputs["input_ids"].tolist())
+        return compute_loss(trainer, model, inputs, *arguments, **options)
+
+    monkeypatch.setattr(fine_tuning._JudgeTrainer, "compute_loss", spy)
+    fine_tune(trainable.judge, few, held_out, settings, tmp_path / "undisturbed")
+    undisturbed = list(batches)
+    assert len(undisturbed) == steps
+    assert undisturbed[:8] != undisturbed[8:16] != undisturbed[16:]
+
+    batches.clear()
+    steps = 8 * epoch - 2
+    with pytest.raises(KeyboardInterrupt):
+        fine_tune(load(bases, "classifier")[0].judge, few, held_out, settings, tmp_path / "killed")
+    batches.clear()
+    steps = 24
+    fine_tune(load(bases, "classifier")[0].judge, few, held_out, settings, tmp_path / "killed")
+    assert batches == undisturbed[8 * epoch - 4 :], "from the last look on, in the middle of the epoch"
+
+
 def test_batches_that_are_added_up_are_one_batch(
     bases: dict[str, Path], judged: tuple[JudgedPairs, JudgedPairs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

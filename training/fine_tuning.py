@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
 
 from labelstream.schemas.scale import Floats
@@ -112,6 +113,18 @@ class Judge(NamedTuple):
         return last[:, list(self.label_token_ids)].float()
 
 
+class _OrderOfEpoch(LengthGroupedSampler):
+    """Pairs of like length together, in an order that follows from seed and epoch, also where a killed run goes on."""
+
+    def __init__(self, batch_size: int, dataset: Dataset[Any], seed: int) -> None:
+        super().__init__(batch_size, dataset)
+        self._seed = seed
+
+    def set_epoch(self, epoch: int) -> None:
+        """The Trainer tells it before each one. The first one's order follows from the Trainer's own seed."""
+        self.generator = torch.Generator().manual_seed(self._seed + epoch) if epoch else None
+
+
 class _JudgeTrainer(Trainer):
     """The Trainer with our loss: cross-entropy to the wanted distribution, over the levels alone."""
 
@@ -119,6 +132,10 @@ class _JudgeTrainer(Trainer):
         super().__init__(model=judge.model, data_collator=judge.collate, **arguments)
         self._judge = judge
         self.model_accepts_loss_kwargs = False  # our loss is a mean already
+
+    def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> _OrderOfEpoch:
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return _OrderOfEpoch(batch, cast(Dataset[Any], train_dataset or self.train_dataset), self.args.seed)
 
     def compute_loss(
         self,
@@ -168,12 +185,10 @@ def fine_tune(judge: Judge, training: Examples, validation: Examples, settings: 
         label_names=["target"],
         prediction_loss_only=True,
         remove_unused_columns=False,
-        train_sampling_strategy="group_by_length",
         dataloader_pin_memory=torch.cuda.is_available(),
         use_cpu=not torch.cuda.is_available(),
         bf16=_multiplies_bfloat16(),
         seed=settings.seed,
-        data_seed=settings.seed,
         report_to="none",
         restore_callback_states_from_checkpoint=True,  # so patience goes on counting where it was
     )
