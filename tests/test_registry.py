@@ -234,8 +234,10 @@ def test_two_rollbacks_go_back_twice_and_promotion_is_the_way_forward(registry: 
     assert registry.rollback(RANKER, "bad too").version == one
     with pytest.raises(SettingsError, match="promote"):
         registry.rollback(RANKER, "worse")
+    assert registry.history(RANKER).rolled_back == {two, three_}
     registry.promote(RANKER, three_, expected=one, reason="it was not the model")
     assert registry.history(RANKER).rollback_path == (three_, one)
+    assert registry.history(RANKER).rolled_back == {two}
 
 
 def test_a_rollback_of_somebody_who_comes_late_does_nothing(registry: Registry, three: list[str]):

@@ -250,6 +250,22 @@ def test_a_champion_of_another_scale_stays_until_a_person_decides(lake: Lake, tm
     assert done.champion == champion
 
 
+def test_a_rollback_is_not_undone_by_the_next_run(lake: Lake, tmp_path: Path):
+    first, second = (run(lake, tmp_path, with_seed(seed)) for seed in (1, 2))
+    assert second.promoted
+    registry = Registry(tmp_path)
+    registry.rollback("ranker", "fewer carts")
+    again = run(lake, tmp_path, with_seed(2))
+    assert (again.version, again.promoted) == (second.version, False)
+    assert again.champion is not None
+    assert again.champion.version == first.version
+    [refusal] = [check for check in again.verdict.checks if not check.passed]
+    assert f"models promote {second.version}" in refusal.detail
+    registry.promote("ranker", str(second.version), expected=first.version, reason="it was something else")
+    assert run(lake, tmp_path, with_seed(2)).verdict.passed
+    assert run(lake, tmp_path, with_seed(3)).promoted, "a newer one may be promoted"
+
+
 def test_features_end_where_labels_and_measures_begin(lake: Lake):
     task = read_task(lake, SCALE, EngagementSettings(), window_days=7)
     last = SIMULATION.start + timedelta(days=SIMULATION.days - 1)

@@ -65,6 +65,17 @@ class History:
         return frozenset(version for record in self.records for version in record.pruned)
 
     @property
+    def rolled_back(self) -> frozenset[str]:
+        """Versions that were champion and were rolled back from, and that nobody has brought back since."""
+        unwanted: set[str | None] = set()
+        for record in self.records:
+            if record.action == "rollback":
+                unwanted.add(record.previous)
+            if record.action != "prune":
+                unwanted.discard(record.version)
+        return frozenset(version for version in unwanted if version)
+
+    @property
     def lineage(self) -> tuple[str, ...]:
         """The champion, last, on top of those that it replaced. A rollback takes away what lies above its goal."""
         stack: list[str] = []

@@ -14,7 +14,7 @@ from labelstream.schemas.settings import Settings
 from labelstream.streaming.lake import Lake
 from labelstream.training.code_version import code_version
 from labelstream.training.features import FeatureTable
-from labelstream.training.gate import CONTENT, METRICS, Evidence, Verdict, judge
+from labelstream.training.gate import CONTENT, METRICS, Check, Evidence, Verdict, judge
 from labelstream.training.human_content import HumanJudgements
 from labelstream.training.judgments import Integers
 from labelstream.training.manifest import RANKER, DataSnapshot, Origin
@@ -65,7 +65,8 @@ def retrain(
 
     It may run twice at once, be killed at any moment, and be repeated: the same snapshot and settings give the same
     version, and whoever was overtaken by another promotion is refused by the registry. Where the champion cannot be
-    measured the gate refuses, and the challenger is kept for a person to decide.
+    measured the gate refuses, and the challenger is kept for a person to decide. So it does with a version that was
+    rolled back from.
 
     Args:
         lake: Open, read-only or not.
@@ -107,6 +108,8 @@ def retrain(
     if dry_run:
         return Retrained(None, verdict, champion, False, metrics)
     version = _add(registry, challenger, _origin(lake, task, training, settings, humans), metrics | verdict.as_dict())
+    if version in registry.history(KIND).rolled_back:
+        verdict = Verdict(False, [*verdict.checks, _unwanted(version)])
     promoted = verdict.passed and (champion is None or champion.version != version)
     if promoted:
         expected = None if champion is None else champion.version
@@ -192,6 +195,12 @@ def _add(registry: Registry, ranker: Ranker, origin: Origin, metrics: dict[str, 
     with registry.stage(KIND) as folder:
         ranker.save(folder)
         return registry.add(KIND, folder, origin=origin, metrics=metrics)
+
+
+def _unwanted(version: str) -> Check:
+    """It would pass as it did before; whoever rolled back knew more than the gate does."""
+    detail = f"{version} was champion, and somebody has rolled back; `labelstream models promote {version}` undoes that"
+    return Check("not rolled back from", False, 0.0, 1.0, detail)
 
 
 def _origin(
