@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from judged import demo_judged
 from typer.testing import CliRunner
 
 from labelstream.cli import app
@@ -17,7 +18,8 @@ from labelstream.schemas.ranking_label import RANKING_LABELS
 from labelstream.schemas.scale import LabelScale
 from labelstream.streaming.importers import read_products
 from labelstream.training.demo_judgments import DemoShop, write_demo_shop
-from labelstream.training.experiment import ALPHAS, BETAS, choose, front
+from labelstream.training.experiment import ALPHAS, BETAS, Experiment, World, choose, front
+from labelstream.training.features import FeatureTable
 from labelstream.training.judgments import load_judged_pairs
 from labelstream.training.predictions import predictions_table
 from labelstream.training.report import read_report_inputs
@@ -79,6 +81,29 @@ def test_predictions_of_other_pairs_are_refused(shop: DemoShop, predictions: Pat
     refused = experiment(shop, other, tmp_path / "out").exception
     assert isinstance(refused, SettingsError)
     assert "no column expected_score" in str(refused)
+
+
+def test_queries_whose_products_are_all_in_the_first_places_do_not_count():
+    """Whatever a ranker does, such a query has all its adds to cart there: it would only hide what the others lose."""
+    judged = demo_judged(queries=8, per_query=6)
+    kept = np.array([pair for pair, query in enumerate(judged.query_numbers) if query % 2 or pair % 6 < 3])
+    mixed = judged.select(kept)  # of some queries only three products
+    carts = np.ones(len(mixed))
+    features = FeatureTable(("price",), np.zeros((len(mixed), 1), np.float32))
+    world = World(mixed, carts, carts, carts, features)
+
+    def train(*_: Any) -> Any:
+        return lambda seen: np.zeros(len(seen.values), np.float32)
+
+    def atc(cutoff: int) -> Any:
+        made = Experiment(world, train, folds=2, cutoff=cutoff)
+        return made.outcome(RANKING_LABELS["content_raw"], features).atc
+
+    sizes = np.bincount(mixed.query_numbers)
+    assert 0 < np.count_nonzero(sizes > 3) < len(sizes)
+    np.testing.assert_array_equal(atc(3), np.where(sizes > 3, 3 / sizes, np.nan))
+    with pytest.raises(SettingsError, match="no query has more judged products"):
+        atc(max(sizes))
 
 
 def test_the_front_holds_what_no_other_point_beats():

@@ -20,7 +20,6 @@ from labelstream.training.ranking_metrics import (
     GAINS,
     NDCG_CUTOFF,
     add_to_cart_share,
-    has_more_than,
     ndcg,
     rank,
 )
@@ -147,8 +146,7 @@ def _ranking_values(judged: JudgedPairs, scores: Floats, add_to_carts: Floats | 
     ranking = rank(judged.queries, judged.product_ids, scores)
     values = {f"ndcg_{gain}@{NDCG_CUTOFF}": ndcg(ranking, judged.ratings, gain=gain) for gain in GAINS}
     if add_to_carts is not None:
-        share = add_to_cart_share(ranking, add_to_carts, k=cutoff)
-        values[f"atc@{cutoff}"] = np.where(has_more_than(ranking, cutoff), share, np.nan)
+        values[f"atc@{cutoff}"] = add_to_cart_share(ranking, add_to_carts, k=cutoff)
     return values
 
 

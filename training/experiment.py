@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
+from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.polarization import Polarization
 from labelstream.schemas.ranking_label import RANKING_LABELS, RankingLabel
 from labelstream.schemas.scale import Floats
@@ -76,7 +77,7 @@ class Experiment:
         world: See there.
         train: Trains a ranker on features, labels and queries.
         folds: Parts of the queries, each measured once.
-        cutoff: Positions that count for ATC; below the number of products of a query, or it says nothing.
+        cutoff: Positions that count for ATC; of queries with no more products than that it says nothing.
         seed: Of the folds and intervals.
         resamples: Of the intervals.
     """
@@ -89,7 +90,11 @@ class Experiment:
     resamples: int = 1000
 
     def outcome(self, label: RankingLabel, features: FeatureTable) -> Outcome:
-        """Train with this label and measure, fold by fold."""
+        """Train with this label and measure, fold by fold.
+
+        Raises:
+            SettingsError: ATC is defined for no query.
+        """
         judged = self.world.judged
         labels = label.label(self.world.content, self.world.engagement)
         scores = np.empty(len(judged))
@@ -98,7 +103,10 @@ class Experiment:
             score = self.train(features.select(training), labels[training], queries)
             scores[test] = score(features.select(test))
         ranking = rank(judged.queries, judged.product_ids, scores)
-        return Outcome(ndcg(ranking, judged.ratings), add_to_cart_share(ranking, self.world.carts, k=self.cutoff))
+        atc = add_to_cart_share(ranking, self.world.carts, k=self.cutoff)
+        if np.isnan(atc).all():
+            raise SettingsError(f"--cutoff {self.cutoff}: no query has more judged products; lower it")
+        return Outcome(ndcg(ranking, judged.ratings), atc)
 
     def ablation(self) -> dict[str, Any]:
         """Every named label, with all features and without the cross-encoder.
@@ -162,7 +170,7 @@ class Experiment:
             "data": {"pairs": len(judged), "queries": len(set(judged.query_numbers.tolist()))},
             "measures": {
                 "content_ndcg": "NDCG@10, linear gain, people's ratings",
-                "atc": f"ATC@{self.cutoff}, simulated",
+                "atc": f"ATC@{self.cutoff}, simulated; of queries with more than {self.cutoff} products",
             },
             "baseline": trade_off["baseline"],
             "chosen": trade_off["points"][trade_off["chosen"]],

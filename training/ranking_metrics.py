@@ -11,7 +11,7 @@ digits, so the gains are put in the place of the ratings and pytrec_eval does th
 
 **Queries without a relevant product** (every rating 0) have no best order: their NDCG is not defined, NaN here, and
 they are left out of the mean. ``trec_eval`` would count them as 0, which no ranking could mend. The same holds for the
-share of add-to-carts of a query without any.
+share of add-to-carts of a query without any, or with so few products that all are near the top.
 
 **Ties** are broken by a hash of query and product id: the order of the file or of the ids often knows the truth, and a
 sort that keeps it would flatter a model that gives many pairs the same score. What ``trec_eval`` does with ties, and
@@ -134,16 +134,11 @@ def _whole_gains(ratings: Floats, gain: Gain) -> Integers:
     return np.asarray(np.round(gains), np.int64)
 
 
-def has_more_than(ranking: Ranking, k: int) -> NDArray[np.bool_]:
-    """Whether a query has more than k products, so that its order decides which are among the first k."""
-    return np.asarray(np.bincount(ranking.query_numbers, minlength=ranking.queries) > k)
-
-
 def add_to_cart_share(ranking: Ranking, add_to_carts: Floats, *, k: int = ADD_TO_CART_CUTOFF) -> Floats:
     """ATC@k of each query: the share of its add-to-carts that went to the products in its first k positions.
 
-    The measure of engagement of arXiv 2409.17460 (ATC@40). It says something only of queries with more than k products:
-    see :func:`has_more_than`.
+    The measure of engagement of arXiv 2409.17460 (ATC@40). Of a query with no more than k products it says nothing,
+    whatever their order: all of them are in the first k positions.
 
     Args:
         ranking: Of all products of each query.
@@ -151,7 +146,7 @@ def add_to_cart_share(ranking: Ranking, add_to_carts: Floats, *, k: int = ADD_TO
         k: Positions that count.
 
     Returns:
-        Shape (queries,); NaN for a query without any.
+        Shape (queries,); NaN for a query without any, or with no more than k products.
 
     Raises:
         ValueError: A count is negative or NaN.
@@ -162,4 +157,4 @@ def add_to_cart_share(ranking: Ranking, add_to_carts: Floats, *, k: int = ADD_TO
     numbers, queries = ranking.query_numbers, ranking.queries
     whole = np.bincount(numbers, counts, queries).astype(np.float64)
     top = np.bincount(numbers, np.where(ranking.positions <= k, counts, 0.0), queries).astype(np.float64)
-    return divide(top, whole)
+    return np.where(np.bincount(numbers, minlength=queries) > k, divide(top, whole), np.nan)

@@ -25,7 +25,7 @@ from labelstream.training.gate import CONTENT, ENGAGEMENT
 from labelstream.training.judgments import Integers
 from labelstream.training.lexical import LexicalIndex
 from labelstream.training.ranking_data import PRODUCT_COLUMNS, TrainingSnapshot, history_of, product_of
-from labelstream.training.ranking_metrics import add_to_cart_share, has_more_than, ndcg, rank
+from labelstream.training.ranking_metrics import add_to_cart_share, ndcg, rank
 
 
 class Window(NamedTuple):
@@ -98,9 +98,7 @@ class RankingTask:
         ranking = rank([self.queries[i] for i in pairs], [self.product_ids[i] for i in pairs], scores)
         return {
             CONTENT: ndcg(ranking, self.levels[pairs].astype(float)),
-            ENGAGEMENT: np.where(
-                has_more_than(ranking, cutoff), add_to_cart_share(ranking, self.carts[pairs], k=cutoff), np.nan
-            ),
+            ENGAGEMENT: add_to_cart_share(ranking, self.carts[pairs], k=cutoff),
         }
 
 
