@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from judged import demo_judged
@@ -81,6 +82,20 @@ def test_predictions_of_other_pairs_are_refused(shop: DemoShop, predictions: Pat
     refused = experiment(shop, other, tmp_path / "out").exception
     assert isinstance(refused, SettingsError)
     assert "no column expected_score" in str(refused)
+
+
+def test_what_holds_no_predictions_of_a_labeller_is_refused(shop: DemoShop, predictions: Path, tmp_path: Path):
+    table, ranker = pq.read_table(predictions), tmp_path / "ranker.parquet"
+    nothing = pa.nulls(len(table), pa.float64())
+    pq.write_table(table.set_column(table.column_names.index("expected_score"), "expected_score", nothing), ranker)
+    for path, remedy in (
+        (ranker, "name predictions of a labeller"),
+        (shop.truth, "name a predictions.parquet"),
+        (shop.truth.parent, "name a predictions.parquet"),
+    ):
+        refused = experiment(shop, path, tmp_path / "out").exception
+        assert isinstance(refused, SettingsError)
+        assert remedy in str(refused)
 
 
 def test_queries_whose_products_are_all_in_the_first_places_do_not_count():

@@ -173,7 +173,7 @@ def test_what_does_not_belong_together_is_refused(tmp_path: Path):
         "named twice": [labels, labels],
         "cannot be pooled": [labels, evaluated(tmp_path / "ranking", JUDGED, ranker=True)],
         "other columns": [labels, evaluated(tmp_path / "no-raters", judged_pairs(raters=0))],
-        "name folders that": [labels, tmp_path],
+        "name a predictions.parquet that": [labels, tmp_path],
     }
     for match, folders in others.items():
         with pytest.raises(SettingsError, match=match):

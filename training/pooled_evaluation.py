@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.product import Product
@@ -18,7 +17,7 @@ from labelstream.training.agreement import DecisionRule, decide
 from labelstream.training.evaluation import Evaluation, evaluate
 from labelstream.training.intervals import DEFAULT_RESAMPLES
 from labelstream.training.judgments import MISSING, JudgedPairs
-from labelstream.training.predictions import PREDICTIONS
+from labelstream.training.predictions import PREDICTIONS, read_predictions
 
 _NEEDED = ("query", "product_id", "rating", "level", "score")
 _CARTS = "add_to_carts"
@@ -62,7 +61,7 @@ def pool(
     paths = [folder / f"{PREDICTIONS}.parquet" for folder in folders]
     if len({path.resolve() for path in paths}) < len(paths):
         raise SettingsError("an evaluation is named twice; name each folder once")
-    tables = [_read(path) for path in paths]
+    tables = [read_predictions(path, _NEEDED) for path in paths]
     _require_one_kind(tables, paths, scale)
     runs = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
     table = pa.concat_tables(tables)
@@ -82,16 +81,6 @@ def pool(
     sources = [_source(path, len(part)) for path, part in zip(paths, tables, strict=True)]
     metrics = found.metrics | {"pooled": sources}
     return Pooled(Evaluation(metrics, found.per_query), table.append_column("run", pa.array(runs)))
-
-
-def _read(path: Path) -> pa.Table:
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise SettingsError(f"{path}: {error}; name folders that `labelstream evaluate` has written") from error
-    if missing := [name for name in _NEEDED if name not in table.column_names]:
-        raise SettingsError(f"{path}: no column {', '.join(missing)}; evaluate again")
-    return table
 
 
 def _require_one_kind(tables: Sequence[pa.Table], paths: Sequence[Path], scale: LabelScale) -> None:

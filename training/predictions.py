@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.keys import normalise_query
 from labelstream.schemas.scale import Floats, LabelScale, expected_score
 from labelstream.training.agreement import DecisionRule, checked_probabilities, decide
@@ -87,6 +89,26 @@ def predictions_table(
     if add_to_carts is not None:
         columns["add_to_carts"] = np.asarray(add_to_carts, np.float64)
     return pa.table(columns)
+
+
+def read_predictions(path: Path, needed: Sequence[str]) -> pa.Table:
+    """Read predictions that :func:`write_measured` has written.
+
+    Args:
+        path: Of the Parquet file.
+        needed: Columns that it must have.
+
+    Raises:
+        SettingsError: It cannot be read, or lacks a column.
+    """
+    try:
+        table = pa.parquet.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        remedy = f"name a {PREDICTIONS}.parquet that `labelstream evaluate` has written"
+        raise SettingsError(f"{path}: {error}; {remedy}") from error
+    if missing := [name for name in needed if name not in table.column_names]:
+        raise SettingsError(f"{path}: no column {', '.join(missing)}; evaluate again")
+    return table
 
 
 def write_measured(folder: Path, metrics: dict[str, Any], table: pa.Table) -> None:

@@ -80,17 +80,18 @@ def _column(path: Path, judged: JudgedPairs, name: str) -> Any:
     """One column of a file of predictions, in the order of the judged pairs.
 
     Raises:
-        SettingsError: The file lacks the column or a pair.
+        SettingsError: The file cannot be read, or lacks the column, values in it, or a pair.
     """
     import numpy as np
-    import pyarrow.parquet as pq
 
     from labelstream.schemas.keys import normalise_query
+    from labelstream.training.predictions import read_predictions
 
-    table = pq.read_table(path)
-    if name not in table.column_names:
-        raise SettingsError(f"{path}: no column {name}; make it with `labelstream evaluate` on the same judgements")
-    rows = zip(*(table.column(each).to_pylist() for each in ("query", "product_id", name)), strict=True)
+    wanted = ("query", "product_id", name)
+    table = read_predictions(path, wanted)
+    if table.column(name).null_count:
+        raise SettingsError(f"{path}: no {name}, as of a model that only ranks; name predictions of a labeller")
+    rows = zip(*(table.column(each).to_pylist() for each in wanted), strict=True)
     known = {(normalise_query(query), product_id): value for query, product_id, value in rows}
     asked = [
         (normalise_query(query), product_id)
