@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -23,6 +24,7 @@ from labelstream.commands.retrain import REFUSED
 from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.keys import normalise_query
 from labelstream.schemas.learning_settings import EngagementSettings, GateSettings, RankerSettings, RetrainSettings
+from labelstream.schemas.product import Product
 from labelstream.schemas.ranking_label import RANKING_LABELS
 from labelstream.schemas.scale import LabelScale
 from labelstream.schemas.settings import Settings
@@ -330,6 +332,21 @@ def test_a_task_is_read_a_few_queries_at_a_time(lake: Lake, monkeypatch: pytest.
     for name in ("content", "engagement", "levels", "carts"):
         np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
     np.testing.assert_array_equal(parts.features.values, whole.features.values)
+
+
+def test_the_catalogue_is_read_a_product_at_a_time(lake: Lake, monkeypatch: pytest.MonkeyPatch):
+    products, seen, most = TrainingSnapshot.products, list[weakref.ref[Product]](), 0
+
+    def watched(snapshot: TrainingSnapshot) -> Iterator[Product]:
+        nonlocal most
+        for product in products(snapshot):
+            seen.append(weakref.ref(product))
+            yield product
+            most = max(most, sum(reference() is not None for reference in seen))
+
+    monkeypatch.setattr(TrainingSnapshot, "products", watched)
+    task = read_task(lake, SCALE, EngagementSettings(), window_days=7)
+    assert most <= 2 < len(seen) == len(task.words)
 
 
 def test_a_query_is_always_on_the_same_side():

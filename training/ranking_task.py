@@ -121,7 +121,7 @@ def read_task(
     number = lake.snapshot if snapshot is None else snapshot
     window = newest_days(lake, number, window_days)
     data = TrainingSnapshot(lake, until=window.first, snapshot=number)
-    words = LexicalIndex(data.products())
+    words = LexicalIndex.of_unique(data.products())
     rows = _read_rows(data, scale, words)
     queries, product_ids = rows.queries, rows.product_ids
     seen = engagement_of(lake, window.end, window.first, snapshot=number, settings=engagement)
