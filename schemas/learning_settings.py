@@ -144,7 +144,9 @@ class RankerSettings(Section):
         default="topk", description="topk compares the first rows with all others; mean samples pairs of all rows."
     )
     pairs_per_sample: int | None = Field(
-        default=None, ge=1, description="topk: how many first rows (all by default); mean: how many pairs a row (1)."
+        default=None,
+        ge=1,
+        description="topk: how many first rows; mean: how many pairs a row. Left out, XGBoost's own: 32 and 1.",
     )
     normalise: bool = Field(default=True, description="Divide the gradients of a query by how much there is of them.")
     normalise_by_score: bool = Field(default=True, description="Divide the gradient of a pair by its score difference.")

@@ -64,6 +64,18 @@ def test_fractions_are_learned_with_every_normalisation(normalise: bool, normali
     assert agreement(HELD_OUT, Ranker.train(TRAINING, None, chosen).score(HELD_OUT.features)) > 0.8
 
 
+@pytest.mark.parametrize(("pair_method", "pairs"), [("topk", 32), ("mean", 1)])
+def test_the_pairs_that_are_compared_by_default_are_those_that_the_settings_say(pair_method: Any, pairs: int):
+    rows = some_rows(queries=4, products=40)
+    scores = [
+        Ranker.train(rows, None, settings(pair_method=pair_method, pairs_per_sample=chosen)).score(rows.features)
+        for chosen in (None, pairs, 40)
+    ]
+    np.testing.assert_array_equal(scores[0], scores[1])
+    assert (scores[1] != scores[2]).any()
+    assert str(pairs) in str(RankerSettings.model_fields["pairs_per_sample"].description)
+
+
 def test_every_setting_of_the_loss_makes_another_model():
     """So none of them is ignored, or undone by a default."""
     changes = [
