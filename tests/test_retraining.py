@@ -356,6 +356,7 @@ def test_a_query_is_always_on_the_same_side():
     fewer, _ = split_queries(queries[:100], 0.25)
     assert set(fewer) == {pair for pair in training if pair < 100}
     assert 25 <= len(held_out) <= 75
+    assert set(held_out) < set(split_queries(queries, 0.5)[1]), "a larger share adds queries"
     with pytest.raises(SettingsError, match="too few"):
         split_queries(["one"], 0.25)
 

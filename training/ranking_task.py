@@ -196,7 +196,7 @@ def split_queries(queries: Sequence[str], share: float) -> tuple[Integers, Integ
     """Pairs to train on and pairs that are held out, by a hash of the query.
 
     The same query falls on the same side in every run, whatever else the lake holds: so a champion was never trained
-    on the queries that it and its challengers are measured by.
+    on the queries that it and its challengers are measured by. A larger share adds queries, on which it may have been.
 
     Raises:
         SettingsError: One of the sides is empty.
