@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaError, RebalanceInProgressError, RetriableError
 
-from labelstream.schemas.errors import BrokerUnavailable, OffsetsBeyondTopic
+from labelstream.schemas.errors import BrokerUnavailable
 from labelstream.streaming.buffer import Partition
 from labelstream.streaming.commit import OffsetRange
 from labelstream.streaming.kafka_client import broker_errors, partitions_of
+from labelstream.streaming.reading import refuse_if_beyond
 from labelstream.streaming.retry import Endurance, RetriedCall
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyth
         started = {}
         for key in keys:
             offset = consumed.get(_key(key), begins[key])
-            _check_topic(key, offset, begins[key], ends[key])
+            refuse_if_beyond(key, offset, ends[key])
             self._consumer.seek(key, max(offset, begins[key]))
             started[_key(key)] = offset
         return started
@@ -170,16 +171,3 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyth
 
 def _key(partition: TopicPartition) -> Partition:
     return partition.topic, partition.partition
-
-
-def _check_topic(partition: TopicPartition, offset: int, begin: int, end: int) -> None:
-    if offset > end:
-        raise OffsetsBeyondTopic(
-            f"{partition.topic}-{partition.partition} ends at {end}, but the lake has consumed it up to {offset}: the "
-            "topic was made anew. Use a new lake (LABELSTREAM_LAKE_CATALOG, LABELSTREAM_LAKE_DATA_PATH) or other topics"
-        )
-    if offset < begin:
-        logger.error(
-            "%s-%d: Kafka's retention removed %d records before they were read; reading on at %d",
-            partition.topic, partition.partition, begin - offset, begin,
-        )  # fmt: skip

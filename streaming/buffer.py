@@ -44,12 +44,10 @@ class RecordBuffer:
 
     def add(self, partition: Partition, records: Iterable[Record]) -> None:
         """Append polled records; those that are here already (a stale fetch) are left out."""
-        position = self._positions.get(partition)
-        if position is None:
+        following = self.following(partition)
+        if following is None:
             return
-        waiting = self._records.get(partition)
-        reached = waiting[-1].offset + 1 if waiting else position
-        kept = [record for record in records if record.offset >= reached]
+        kept = [record for record in records if record.offset >= following]
         if kept and not self._count:
             self._oldest = self._clock()
         if kept:
@@ -61,6 +59,11 @@ class RecordBuffer:
         """Note that there is no record up to an offset: transaction markers and compaction leave holes."""
         if offset > self._positions.get(partition, offset) and not self._records.get(partition):
             self._reached[partition] = offset
+
+    def following(self, partition: Partition) -> int | None:
+        """The offset behind all that is here; None for a partition that has not begun."""
+        waiting = self._records.get(partition)
+        return waiting[-1].offset + 1 if waiting else self._reached.get(partition, self._positions.get(partition))
 
     @property
     def positions(self) -> dict[Partition, int]:

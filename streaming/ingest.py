@@ -8,7 +8,6 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
@@ -17,13 +16,12 @@ from labelstream.schemas.errors import BrokerUnavailable, StaleBatch
 from labelstream.schemas.settings import Settings
 from labelstream.streaming.assignment import Assignment
 from labelstream.streaming.batch import Batch, BatchBuilder
-from labelstream.streaming.broker_errors import broker_errors
 from labelstream.streaming.buffer import Partition, RecordBuffer
 from labelstream.streaming.catalogue_gate import CatalogueGate
 from labelstream.streaming.durations import Durations
 from labelstream.streaming.flight import Flight, Services
 from labelstream.streaming.local_store import LocalStore
-from labelstream.streaming.records import Record, moment_of
+from labelstream.streaming.reading import Reading
 from labelstream.streaming.resolve import Resolver
 from labelstream.streaming.retry import Endurance, patiently
 from labelstream.streaming.unfollowed import Unfollowed
@@ -32,9 +30,6 @@ logger = logging.getLogger(__name__)
 
 IDLE_POLL_MS = 100
 BUSY_POLL_MS = 25
-# A poll takes all that has been fetched, which FETCH_BYTES bounds. kafka-python 3.0.12 never comes back to a
-# partition that is paused with some of its fetched records taken and some not.
-EVERYTHING = 1_000_000_000
 
 
 @dataclass
@@ -80,6 +75,7 @@ class Ingest:
         self._services = services
         self._builder = BatchBuilder(settings, services.description, store)
         self._buffer = RecordBuffer(settings.stream.batch_records, settings.stream.linger_s)
+        self._reading = Reading(consumer, self._buffer)
         self._flights: deque[Flight] = deque()
         self._unfollowed = Unfollowed(store)
         self._gate = CatalogueGate(settings, consumer, services)
@@ -174,23 +170,17 @@ class Ingest:
     def _poll(self) -> None:
         busy = bool(self._flights) or not self._buffer.is_empty
         try:
-            with broker_errors():
-                polled = self._consumer.poll(timeout_ms=BUSY_POLL_MS if busy else IDLE_POLL_MS, max_records=EVERYTHING)
+            polled = self._reading.poll(BUSY_POLL_MS if busy else IDLE_POLL_MS)
         except BrokerUnavailable as error:
             self._broker.bear(error)
             return
         self._broker.recovered()
-        for partition, messages in polled.items():
-            self._buffer.add((partition.topic, partition.partition), map(_record, messages))
-        if not polled and not busy:
-            self._note_holes()
-
-    def _note_holes(self) -> None:
-        """Where the consumer has gone on without a record (transaction markers, compaction), so do we."""
-        for topic, number in self._buffer.positions:
-            partition = TopicPartition(topic, number)
-            if partition in self._consumer.assignment() and not self._consumer.paused():
-                self._buffer.reach((topic, number), self._consumer.position(partition))
+        try:
+            self._reading.take_in(polled)
+            if not polled and not busy:
+                self._reading.note_holes()
+        except BrokerUnavailable:  # and what has been polled does not come again
+            self._restart_from_lake()
 
     def _resolve_waiting(self) -> None:
         if not self._owns_first_products_partition():
@@ -274,15 +264,3 @@ class Ingest:
         report.resolved_at_snapshot = self._resolver.nothing_left_at_snapshot
         with self._store.reader() as reader:
             report.store = reader.counts()
-
-
-def _record(message: Any) -> Record:
-    return Record(
-        message.topic,
-        message.partition,
-        message.offset,
-        message.key,
-        message.value,
-        tuple(message.headers or ()),
-        moment_of(message.timestamp),
-    )

@@ -9,76 +9,26 @@ from typing import Any
 
 import pytest
 from kafka.errors import KafkaConnectionError
-from standins import DyingJudge, ForgetfulWriter, SlowJudge, ThreadWriter, UniformJudge
-from stream import KnownLog, Replica, stream_settings, wait_until
+from stages import Stage, stages
+from standins import DyingJudge, ForgetfulWriter, SlowJudge, UniformJudge
+from stream import KnownLog, wait_until
 
 from labelstream.schemas.errors import ModelUnavailable, OffsetsBeyondTopic
-from labelstream.schemas.settings import KafkaSettings, Settings
+from labelstream.schemas.settings import KafkaSettings
 from labelstream.streaming import assignment
 from labelstream.streaming.broker import KafkaCluster
 from labelstream.streaming.kafka_client import EndOffsets, ensure_topics, make_producer, partitions_of
 from labelstream.streaming.lake import Lake
-from labelstream.streaming.local_store import LocalStore
 
 pytestmark = pytest.mark.broker
 
 MakeSettings = Callable[..., KafkaSettings]
 
 
-class Stage:
-    """Topics, a lake, a store, and replicas that can come and go."""
-
-    def __init__(self, settings: Settings, writer_kind: Callable[[Settings], ThreadWriter] = ThreadWriter) -> None:
-        self.settings = settings
-        ensure_topics(settings.kafka)
-        self.writer = writer_kind(settings)
-        self.store = LocalStore(settings.store.path.with_name("reader"), 1 << 30)
-        self.replicas: list[Replica] = []
-
-    def start(self, judge: Any, **options: Any) -> Replica:
-        store = self.store_of_writer()
-        replica = Replica(self.settings, store, judge, self.writer, **options)
-        self.replicas.append(replica)
-        return replica
-
-    def store_of_writer(self) -> LocalStore:
-        return self.writer._writer._store  # one LMDB environment a process
-
-    def wait_for(self, records: int) -> None:
-        def arrived() -> bool:
-            for replica in self.replicas:
-                if replica.error is not None:
-                    raise replica.error
-            totals = self.writer.totals()
-            return totals["records"] >= records and totals["waiting"] == 0
-
-        wait_until(arrived, 30, f"{records} records, all joined")
-
-    def check(self, log: KnownLog) -> None:
-        with Lake(self.settings.lake, read_only=True) as lake:
-            log.check(lake)
-
-    def close(self) -> None:
-        for replica in self.replicas:
-            if replica.is_running:
-                replica.stop()
-        self.writer.close()
-        self.store.close()
-
-
 @pytest.fixture
 def stage(kafka: KafkaCluster, fresh_topics: MakeSettings, tmp_path: Path) -> Iterator[Callable[..., Stage]]:
-    made: list[Stage] = []
-
-    def make(writer: Callable[[Settings], ThreadWriter] = ThreadWriter, **options: Any) -> Stage:
-        kafka_options = options.pop("kafka", {})
-        settings = stream_settings(tmp_path, fresh_topics(kafka.bootstrap_servers, **kafka_options), **options)
-        made.append(Stage(settings, writer))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
+    with stages(kafka.bootstrap_servers, fresh_topics, tmp_path) as make:
+        yield make
 
 
 def test_a_log_is_labelled_once_and_counted_exactly(stage: Callable[..., Stage]) -> None:
