@@ -68,7 +68,7 @@ class Reading:
         """
         for topic, number in self._buffer.positions:
             partition = TopicPartition(topic, number)
-            if partition in self._consumer.assignment() and not self._consumer.paused():
+            if partition in self._consumer.assignment() - self._consumer.paused():
                 with broker_errors():
                     position = self._consumer.position(partition)
                 if position is not None:

@@ -19,6 +19,7 @@ from labelstream.streaming import assignment
 from labelstream.streaming.broker import KafkaCluster
 from labelstream.streaming.kafka_client import EndOffsets, ensure_topics, make_producer, partitions_of
 from labelstream.streaming.lake import Lake
+from labelstream.streaming.publish import publish
 
 pytestmark = pytest.mark.broker
 
@@ -174,19 +175,24 @@ def test_a_topic_made_anew_is_refused(stage: Callable[..., Stage], fresh_topics:
     assert isinstance(second.error, OffsetsBeyondTopic)
 
 
-def test_a_topic_written_in_transactions_drains(stage: Callable[..., Stage]) -> None:
-    """Markers take offsets, so a partition ends behind its last record."""
+@pytest.mark.parametrize("in_transaction", ["events", "products"])
+def test_a_topic_written_in_transactions_drains(stage: Callable[..., Stage], in_transaction: str) -> None:
+    """Markers take offsets, so a partition ends behind its last record; the catalogue gate must hear of that, too."""
     one, log = stage(), KnownLog(10, 40)
-    log.send_products(one.settings.kafka)
-    with closing(make_producer(one.settings.kafka, transactional_id="shop")) as producer:
+    kafka = one.settings.kafka
+    topics = {"products": (kafka.products_topic, log.products), "events": (kafka.events_topic, log.events)}
+    topic, records = topics.pop(in_transaction)
+    with closing(make_producer(kafka, transactional_id=f"shop-{topic}")) as producer:
         producer.init_transactions()
         producer.begin_transaction()
-        for record in log.events:
-            producer.send(one.settings.kafka.events_topic, record.value, key=record.key)
+        for record in records:
+            producer.send(topic, record.value, key=record.key)
         producer.commit_transaction()
+    for topic, records in topics.values():
+        publish(records, topic, kafka)
     one.start(UniformJudge())
     one.wait_for(sum(log.outcomes.values()))
-    with EndOffsets(one.settings.kafka, [one.settings.kafka.events_topic]) as ask:
+    with EndOffsets(kafka, [kafka.events_topic, kafka.products_topic]) as ask:
         wait_until(lambda: sum(ask.lags(one.writer.offsets().result()).values()) == 0, 30, "no lag")
     one.replicas[0].stop()
     one.check(log)
