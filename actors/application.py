@@ -23,6 +23,7 @@ from labelstream.schemas.judgements import JudgeDescription
 from labelstream.schemas.settings import Settings
 from labelstream.streaming.ingest import IngestReport
 from labelstream.streaming.kafka_client import EndOffsets
+from labelstream.streaming.outputs import check_output_topics
 from labelstream.streaming.retry import Endurance
 
 logger = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class Application:
         self._end_offsets = self._closing.enter_context(ends)
         try:
             self._end_offsets()
+            check_output_topics(kafka)
             if not ray.is_initialized():
                 start_ray(self._settings)
                 self._leaves_ray = True

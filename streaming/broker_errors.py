@@ -33,6 +33,8 @@ _SETTINGS_ERRORS = (
     PermissionError,
 )
 
+_SIZE_ERRORS = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
+
 # Not marked retriable in kafka-python, yet a new try, with a new producer for the last four, can work.
 _TRANSIENT_ERRORS = (
     kafka_errors.BrokerNotAvailableError,
@@ -59,6 +61,8 @@ def as_settings_error(error: BaseException) -> SettingsError | None:
     """The settings error that an error of kafka-python or of TLS means, if it means one."""
     if isinstance(error, _SETTINGS_ERRORS):
         return SettingsError(f"{error}; check the LABELSTREAM_KAFKA_ settings and this user's rights in Kafka")
+    if isinstance(error, _SIZE_ERRORS):
+        return SettingsError(f"a record is too large: {error}; raise max.message.bytes of the topic")
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import closing
 from typing import Any
 
 from kafka import KafkaProducer
@@ -13,12 +14,29 @@ from labelstream.schemas.errors import BrokerUnavailable
 from labelstream.schemas.label import LabelRecord
 from labelstream.schemas.settings import KafkaSettings, StreamSettings
 from labelstream.schemas.tables import DEAD_LETTERS, LABELS
+from labelstream.streaming.broker_errors import as_settings_error, broker_errors
 from labelstream.streaming.commit import Commit
-from labelstream.streaming.kafka_client import broker_errors
+from labelstream.streaming.kafka_client import make_consumer, partitions_of
 from labelstream.streaming.retry import Patience
 
-MAX_DEAD_LETTER_BYTES = 900_000
+# Together, and with Kafka Connect's headers, less than Kafka's default of max.message.bytes, 1,048,588.
+MAX_VALUE_BYTES = 900_000
+MAX_KEY_BYTES = 50_000
+MAX_HEADERS_BYTES = 50_000
+HEADER_OVERHEAD_BYTES = 10
 PUBLISH_TIMEOUT_S = 120.0
+
+
+def check_output_topics(settings: KafkaSettings) -> None:
+    """Find out before models are loaded, and not at the first batch.
+
+    Raises:
+        BrokerUnavailable: No broker answers.
+        SettingsError: A topic that is set does not exist.
+    """
+    with closing(make_consumer(settings, group=False)) as consumer, broker_errors():
+        for topic in filter(None, (settings.labels_topic, settings.dead_letters_topic)):
+            partitions_of(consumer, topic)
 
 
 def broker_patience(stream: StreamSettings) -> Patience:
@@ -64,16 +82,7 @@ class Publisher:
         topic = self._settings.dead_letters_topic
         if not topic:
             return []
-        return [
-            self._producer.send(
-                topic,
-                key=row["key"],
-                value=None if row["value"] is None else row["value"][:MAX_DEAD_LETTER_BYTES],
-                headers=error_headers(row),
-                timestamp_ms=None if row["timestamp"] is None else round(row["timestamp"].timestamp() * 1000),
-            )
-            for row in commit.tables[DEAD_LETTERS.name].to_pylist()
-        ]
+        return [self._producer.send(topic, **dead_letter(row)) for row in commit.tables[DEAD_LETTERS.name].to_pylist()]
 
 
 def label_json(row: dict[str, Any]) -> bytes:
@@ -82,9 +91,30 @@ def label_json(row: dict[str, Any]) -> bytes:
     return record.model_dump_json().encode()
 
 
-def error_headers(row: Mapping[str, Any]) -> list[tuple[str, bytes]]:
-    """The record's own headers, then Kafka Connect's, as its dead letter queue writes them."""
-    own: Sequence[Mapping[str, Any]] = row["headers"]
+def dead_letter(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of ``dead_letters`` as the message of the dead-letters topic.
+
+    What is too large for a topic is cut or left out, and a header says so; the table has all of it. The record's own
+    headers come first, then Kafka Connect's, as its dead letter queue writes them.
+    """
+    key, value = row["key"] or b"", row["value"] or b""
+    own = [(header["name"], header["value"] or b"") for header in row["headers"]]
+    own_bytes = sum(len(name.encode()) + len(content) + HEADER_OVERHEAD_BYTES for name, content in own)
+    too_large = {
+        "value.cut": len(value) > MAX_VALUE_BYTES,
+        "key.left.out": len(key) > MAX_KEY_BYTES,
+        "headers.left.out": own_bytes > MAX_HEADERS_BYTES,
+    }
+    notes = [(f"labelstream.{name}", b"true") for name, is_so in too_large.items() if is_so]
+    return {
+        "key": None if too_large["key.left.out"] else row["key"],
+        "value": None if row["value"] is None else value[:MAX_VALUE_BYTES],
+        "headers": ([] if too_large["headers.left.out"] else own) + _connect_headers(row) + notes,
+        "timestamp_ms": None if row["timestamp"] is None else round(row["timestamp"].timestamp() * 1000),
+    }
+
+
+def _connect_headers(row: Mapping[str, Any]) -> list[tuple[str, bytes]]:
     connect = {
         "topic": row["topic"],
         "partition": row["partition"],
@@ -96,10 +126,7 @@ def error_headers(row: Mapping[str, Any]) -> list[tuple[str, bytes]]:
         "exception.class.name": f"labelstream.schemas.errors.{row['error']}",
         "exception.message": row["message"],
     }
-    cut = len(row["value"] or b"") > MAX_DEAD_LETTER_BYTES
-    headers = [(f"__connect.errors.{name}", str(value).encode()) for name, value in connect.items()]
-    # The whole value of an oversized record is in the table.
-    return [(h["name"], h["value"] or b"") for h in own] + headers + [("labelstream.value.cut", b"true")] * cut
+    return [(f"__connect.errors.{name}", str(value).encode()) for name, value in connect.items()]
 
 
 def _all_of(sent: Sequence[Any]) -> Future[None]:
@@ -116,7 +143,8 @@ def _all_of(sent: Sequence[Any]) -> Future[None]:
             if done.done():
                 return
             if error is not None:
-                done.set_exception(BrokerUnavailable(f"a record could not be produced: {error}"))
+                passing = BrokerUnavailable(f"a record could not be produced: {error}")
+                done.set_exception(as_settings_error(error) or passing)
             elif left == 0:
                 done.set_result(None)
 

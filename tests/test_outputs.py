@@ -1,20 +1,37 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+import ray
+from conftest import MakeSettings
+from kafka import errors as kafka_errors
 from kafka.future import Future as KafkaFuture
-from lakes import Bench, pair, product_record, record
+from lakes import Bench, all_settings, pair, product_record, record
 from standins import uniform
 
-from labelstream.schemas.errors import BrokerUnavailable
+from labelstream.actors.application import Application
+from labelstream.schemas.errors import BrokerUnavailable, SettingsError
 from labelstream.schemas.label import LabelRecord
 from labelstream.schemas.settings import KafkaSettings
+from labelstream.streaming.broker import KafkaCluster
 from labelstream.streaming.commit import Commit
-from labelstream.streaming.outputs import MAX_DEAD_LETTER_BYTES, Publisher, error_headers, label_json
+from labelstream.streaming.kafka_client import ensure_topics, make_admin, make_producer
+from labelstream.streaming.outputs import (
+    HEADER_OVERHEAD_BYTES,
+    MAX_HEADERS_BYTES,
+    MAX_KEY_BYTES,
+    MAX_VALUE_BYTES,
+    Publisher,
+    dead_letter,
+    label_json,
+)
 
 
 class RecordingProducer:
@@ -68,7 +85,7 @@ def test_a_dead_letter_has_its_own_key_value_and_headers_and_kafka_connects(comm
 
 def test_a_value_that_is_too_large_is_cut_and_says_so(commit: Commit):
     [*_, (_, letter)] = publish(commit)[0].sent
-    assert letter["value"] == b"x" * MAX_DEAD_LETTER_BYTES
+    assert letter["value"] == b"x" * MAX_VALUE_BYTES
     assert dict(letter["headers"])["labelstream.value.cut"] == b"true"
     [_, row] = commit.tables["dead_letters"].to_pylist()
     assert len(row["value"]) == 2_000_000
@@ -77,7 +94,36 @@ def test_a_value_that_is_too_large_is_cut_and_says_so(commit: Commit):
 def test_headers_stand_in_their_order_and_may_repeat(commit: Commit):
     row = commit.tables["dead_letters"].to_pylist()[0]
     own = [{"name": "a", "value": b"1"}, {"name": "a", "value": None}]
-    assert error_headers(row | {"headers": own})[:2] == [("a", b"1"), ("a", b"")]
+    assert dead_letter(row | {"headers": own})["headers"][:2] == [("a", b"1"), ("a", b"")]
+
+
+def test_a_key_and_headers_that_are_too_large_are_left_out_and_it_says_so(commit: Commit):
+    row = commit.tables["dead_letters"].to_pylist()[0]
+    large = {"key": b"k" * (MAX_KEY_BYTES + 1), "headers": [{"name": "a", "value": b"x" * MAX_HEADERS_BYTES}]}
+    letter = dead_letter(row | large)
+    headers = dict(letter["headers"])
+    assert (letter["key"], letter["value"]) == (None, b"\xff")
+    assert "a" not in headers
+    assert headers["labelstream.key.left.out"] == headers["labelstream.headers.left.out"] == b"true"
+    assert headers["__connect.errors.offset"] == b"1"
+
+
+@pytest.mark.broker
+def test_the_largest_dead_letter_fits_into_a_topic_of_kafkas_defaults(
+    commit: Commit, kafka: KafkaCluster, fresh_topics: MakeSettings
+):
+    settings = fresh_topics(kafka.bootstrap_servers, labels_topic=None)
+    topic = {"num_partitions": 1, "replication_factor": 1, "configs": {"max.message.bytes": "1048588"}}
+    with closing(make_admin(settings)) as admin:
+        admin.create_topics({settings.dead_letters_topic: topic})
+        admin.wait_for_topics([settings.dead_letters_topic])
+    headers = [{"name": "a" * 10, "value": None}] * (MAX_HEADERS_BYTES // (10 + HEADER_OVERHEAD_BYTES))
+    large = {"key": bytes(MAX_KEY_BYTES), "value": bytes(10_000_000), "headers": headers, "message": "😀" * 1000}
+    dead = commit.tables["dead_letters"]
+    letters = pa.Table.from_pylist([row | large for row in dead.to_pylist()], schema=dead.schema)
+    letters_only = replace(commit, tables=commit.tables | {"dead_letters": letters})
+    with closing(make_producer(settings, compression_type=None)) as producer:
+        Publisher(settings, producer).publish(letters_only).result(60)
 
 
 @pytest.mark.parametrize("empty", ["", None])
@@ -102,6 +148,37 @@ def test_one_record_that_cannot_be_sent_fails_all(commit: Commit):
         future.success(None)
     with pytest.raises(BrokerUnavailable, match="gone"):
         done.result(timeout=0)
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (kafka_errors.TopicAuthorizationFailedError("relevance-labels"), "relevance-labels.*rights"),
+        (kafka_errors.MessageSizeTooLargeError("too large"), "max.message.bytes"),
+        (kafka_errors.RecordListTooLargeError("too large"), "max.message.bytes"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_kafka_will_never_take_is_no_absent_broker(commit: Commit, error: Exception, remedy: str):
+    producer, done = publish(commit)
+    producer.futures[0].failure(error)
+    with pytest.raises(SettingsError, match=remedy):
+        done.result(timeout=0)
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize("missing", ["labels_topic", "dead_letters_topic"])
+def test_an_output_topic_that_is_not_there_is_found_before_anything_is_started(
+    kafka: KafkaCluster, fresh_topics: MakeSettings, tmp_path: Path, missing: str
+):
+    there = fresh_topics(kafka.bootstrap_servers)
+    ensure_topics(there.model_copy(update={missing: None}))
+    with (
+        pytest.raises(SettingsError, match=f"{getattr(there, missing)} does not exist"),
+        Application(all_settings(tmp_path, kafka=there)),
+    ):
+        pass
+    assert not ray.is_initialized()
 
 
 def test_a_label_is_the_row_of_the_table(tmp_path: Path):
