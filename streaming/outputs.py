@@ -108,7 +108,7 @@ def dead_letter(row: Mapping[str, Any]) -> dict[str, Any]:
     notes = [(f"labelstream.{name}", b"true") for name, is_so in too_large.items() if is_so]
     return {
         "key": None if too_large["key.left.out"] else row["key"],
-        "value": None if row["value"] is None else value[:MAX_VALUE_BYTES],
+        "value": value[:MAX_VALUE_BYTES],  # never null: kafka-python refuses a record without key and value
         "headers": ([] if too_large["headers.left.out"] else own) + _connect_headers(row) + notes,
         "timestamp_ms": None if row["timestamp"] is None else round(row["timestamp"].timestamp() * 1000),
     }

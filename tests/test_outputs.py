@@ -108,6 +108,13 @@ def test_a_key_and_headers_that_are_too_large_are_left_out_and_it_says_so(commit
     assert headers["__connect.errors.offset"] == b"1"
 
 
+@pytest.mark.parametrize("key", [b"k", None])
+def test_a_null_value_becomes_an_empty_one(commit: Commit, key: bytes | None):
+    row = commit.tables["dead_letters"].to_pylist()[0]
+    letter = dead_letter(row | {"key": key, "value": None})
+    assert (letter["key"], letter["value"]) == (key, b"")
+
+
 @pytest.mark.broker
 def test_the_largest_dead_letter_fits_into_a_topic_of_kafkas_defaults(
     commit: Commit, kafka: KafkaCluster, fresh_topics: MakeSettings
