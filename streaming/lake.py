@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from datetime import date
 from typing import Any, Self
 
 import duckdb
@@ -113,6 +114,13 @@ class Lake:
     def oldest_snapshot(self) -> int:
         """The oldest snapshot that has not been expired."""
         return int(self.query(f"SELECT min(snapshot_id) FROM {_SNAPSHOTS}")[0][0])
+
+    def made_on(self, snapshot: int) -> date:
+        """The day, in UTC, of a snapshot that the lake has."""
+        made = "make_timestamp(epoch_us(snapshot_time::TIMESTAMPTZ))::DATE"  # whatever the session's time zone
+        [(day,)] = self.query(f"SELECT {made} FROM {_SNAPSHOTS} WHERE snapshot_id = ?", [snapshot])
+        assert isinstance(day, date)
+        return day
 
     def known_snapshot(self, snapshot: int | None) -> int:
         """A snapshot id that the lake has: the given one, or for None the newest.

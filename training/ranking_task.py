@@ -228,9 +228,7 @@ def newest_days(lake: Lake, snapshot: int, days: int) -> Window:
         SettingsError: The snapshot has no engagement up to that day.
     """
     number = lake.known_snapshot(snapshot)
-    # In microseconds, so that the time zone of the reader's session does not matter.
-    made = "SELECT make_timestamp(epoch_us(snapshot_time))::DATE FROM ducklake_snapshots('lake') WHERE snapshot_id = ?"
-    latest = lake.query(made, [number])[0][0] + timedelta(days=1)
+    latest = lake.made_on(number) + timedelta(days=1)
     [(last,)] = lake.query(f"SELECT max(day) FROM engagement AT (VERSION => {number}) WHERE day <= ?", [latest])
     if last is None:
         remedy = "stream a search log with impressions first"
