@@ -23,26 +23,6 @@ from labelstream.streaming.object_storage import StorageKey
 # A row of ``offsets`` that is nobody's: what labels of requests replace in a lake that has read nothing yet.
 _NOTHING_READ = ("(requests)", -1)
 
-_WAITING_ROWS_THAT_CAN_BE_RESOLVED = """
-    WITH named AS (  -- a product's own id goes before another product's alternative id
-        SELECT product_id AS object_id, product_id, 0 AS rank FROM products
-        UNION ALL
-        SELECT unnest(alternative_ids), product_id, 1 FROM products
-    ), alias AS (
-        SELECT object_id, arg_min(product_id, rank) AS product_id FROM named
-        WHERE object_id IN (SELECT object_id FROM waiting) GROUP BY object_id
-    ), text AS (
-        SELECT query_id, any_value(user_query) AS user_query FROM queries
-        WHERE query_id IN (SELECT query_id FROM waiting WHERE user_query IS NULL) GROUP BY query_id
-    )
-    SELECT w.* REPLACE (coalesce(w.user_query, text.user_query) AS user_query), a.product_id
-    FROM waiting w
-    JOIN alias a USING (object_id)
-    LEFT JOIN text USING (query_id)
-    WHERE coalesce(w.user_query, text.user_query) IS NOT NULL
-    ORDER BY w.topic, w.partition, w."offset"
-    LIMIT ?
-"""
 # ``ducklake_snapshots`` reads what each of them changed, which takes seconds where there are many.
 _SNAPSHOTS = "__ducklake_metadata_lake.ducklake_snapshot"
 
@@ -261,14 +241,6 @@ class Lake:
 
     def _registered(self, name: str, table: pa.Table) -> _Registered:
         return _Registered(self._connection, name, table)
-
-    def resolvable(self, limit: int) -> list[dict[str, Any]]:
-        """Waiting events whose product and query text are both known by now, oldest first."""
-        if not self.query("SELECT 1 FROM waiting LIMIT 1"):
-            return []  # most of the time, and the rest reads all queries and products
-        cursor = self.execute(_WAITING_ROWS_THAT_CAN_BE_RESOLVED, [limit])
-        found: list[dict[str, Any]] = cursor.to_arrow_table().to_pylist()
-        return found
 
     def totals(self) -> dict[str, int]:
         """Sum of every count of the ``consumed`` table."""

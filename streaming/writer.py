@@ -14,6 +14,7 @@ from labelstream.streaming.follow import catch_up, follow_commit
 from labelstream.streaming.follower import FollowTurn
 from labelstream.streaming.lake import Lake
 from labelstream.streaming.local_store import LocalStore
+from labelstream.streaming.waiting_rows import resolvable_rows
 
 # Writers on other machines are done within a moment; who waits longer says so to the caller.
 PATIENCE_S = 10.0
@@ -99,7 +100,7 @@ class LakeWriter:
     def resolvable(self, limit: int) -> tuple[int, list[dict[str, Any]]]:
         """The lake's snapshot, and waiting events that can be joined at that point."""
         snapshot = self._lake.snapshot
-        return snapshot, self._lake.resolvable(limit)
+        return snapshot, resolvable_rows(self._lake, limit)
 
     def totals(self) -> dict[str, int]:
         """All counts since the lake began."""

@@ -16,6 +16,7 @@ from labelstream.schemas.polarization import polarize
 from labelstream.schemas.tables import OUTCOMES
 from labelstream.streaming.batch import Batch
 from labelstream.streaming.commit import Commit
+from labelstream.streaming.waiting_rows import resolvable_rows
 
 
 @pytest.fixture
@@ -184,7 +185,7 @@ class TestWaiting:
     def test_where_the_store_is_behind_the_lake_they_wait_on(self, bench: Bench):
         bench.take(pair(0, "sofa", "p"))
         bench.take(product_record(0, "p"))
-        waiting = bench.lake.resolvable(10)
+        waiting = resolvable_rows(bench.lake, 10)
         with bench.store.writer() as writer:
             writer.delete_products(["p"])
         batch = bench.builder.prepare_waiting(waiting, ())

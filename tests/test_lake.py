@@ -29,6 +29,7 @@ from labelstream.streaming.commit import Commit
 from labelstream.streaming.ducklake import as_lake_error
 from labelstream.streaming.lake import Lake
 from labelstream.streaming.views import VIEWS
+from labelstream.streaming.waiting_rows import resolvable_rows
 
 
 @pytest.fixture
@@ -300,24 +301,24 @@ class TestWaiting:
         return lake.commit(Commit(commit_id, (), {"consumed": consumed_rows(commit_id, ())}, resolved=resolved))
 
     def test_nothing_can_be_resolved_before_both_are_there(self, lake: Lake):
-        assert lake.resolvable(10) == []
+        assert resolvable_rows(lake, 10) == []
         lake.commit(a_commit(3, tables={"queries": query_rows("q")}))
-        assert lake.resolvable(10) == []
+        assert resolvable_rows(lake, 10) == []
 
     def test_what_has_come_can_be_resolved_once_each_and_in_order(self, lake: Lake):
         self.arrive(lake)
-        found = lake.resolvable(10)
+        found = resolvable_rows(lake, 10)
         assert [(row["offset"], row["product_id"], row["user_query"]) for row in found] == [
             (0, "sofa", "red sofa"),
             (1, "sofa", "red sofa"),
         ]
-        assert [row["offset"] for row in lake.resolvable(1)] == [0]
+        assert [row["offset"] for row in resolvable_rows(lake, 1)] == [0]
 
     def test_what_is_resolved_waits_no_longer(self, lake: Lake):
         self.arrive(lake)
         assert self.resolve(lake, 0, 1)
         assert lake.query('SELECT "offset" FROM waiting') == [(2,)]
-        assert lake.resolvable(10) == []
+        assert resolvable_rows(lake, 10) == []
 
     def test_nobody_resolves_an_event_twice(self, lake: Lake):
         self.resolve(lake, 0)
