@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 import typer
+from endpoints import FailingServices, client
 from manifests import OVERLAYS, ROOT, Pod, of_kind, one, pods, rendered, serve_config, settings_of
 from ray.autoscaler._private.kuberay.autoscaling_config import _get_custom_resources
 
 from labelstream.cli import app
 from labelstream.commands.settings_table import setting_rows
+from labelstream.schemas.errors import ModelUnavailable
 from labelstream.schemas.settings import PREFIX, Settings
 from labelstream.streaming.kafka_client import client_options
 
@@ -246,6 +248,15 @@ def test_each_endpoint_has_a_pod_to_itself(overlay: str):
     (endpoint,) = [each for each in application["deployments"] if each["name"] == "Endpoint"]
     assert endpoint["ray_actor_options"]["resources"]["endpoint"] == offered(workers)["endpoint"]
     assert endpoint["autoscaling_config"]["max_replicas"] <= workers["maxReplicas"]
+
+
+@each_overlay
+def test_pods_stay_in_the_service_while_a_model_restarts(overlay: str):
+    """All pods share the models: with none left callers would be refused, and not told what is missing."""
+    (worker,) = [pod for pod in pods(overlay) if pod.labels.get("app.kubernetes.io/component") == "worker"]
+    (container,) = worker.containers
+    path = container["readinessProbe"]["httpGet"]["path"]
+    assert client(FailingServices(ModelUnavailable("it restarts"))).get(path).status_code == 200
 
 
 @each_overlay

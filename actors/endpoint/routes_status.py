@@ -50,11 +50,11 @@ class Status:
         return Response(ModelsResponse(models=await self.services.models()).model_dump_json(), media_type=JSON)
 
     async def healthz(self) -> Response:
-        """Answers as long as the process does; restart it when it does not."""
+        """Answers as long as the process does; send requests while it does, restart it when it does not."""
         return Response(Health(status="ok").model_dump_json(), media_type=JSON)
 
     async def readyz(self) -> Response:
-        """Send requests only while this answers with 200; ``waiting_for`` names what is missing."""
+        """For people and alerts; ``waiting_for`` names what is missing, and what does not need it is answered."""
         missing = await self.services.waiting_for()
         health = Health(status="not ready" if missing else "ok", waiting_for=missing)
         return Response(health.model_dump_json(), 503 if missing else 200, media_type=JSON)
