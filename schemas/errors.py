@@ -12,6 +12,7 @@
     │   ├── BadRecord                one record breaks the contract: it goes to the dead letters
     │   ├── StaleBatch               somebody else has committed these offsets: read on from the lake
     │   ├── OffsetsBeyondTopic       the lake is ahead of the topic: the topic was made anew
+    │   ├── UnreadableRecords        Kafka holds records that cannot be decoded
     │   ├── StaleChampion            somebody else has promoted another model meanwhile
     │   ├── SettingsError            a setting that cannot work
     │   │   └── StoreFull            the local store has reached its upper bound
@@ -84,6 +85,10 @@ class StaleBatch(TerminalError):
 
 class OffsetsBeyondTopic(TerminalError):
     """The lake has consumed further than the topic reaches, so the topic was deleted and made anew."""
+
+
+class UnreadableRecords(TerminalError):
+    """A disk or a producer has broken records in Kafka: nobody can tell where the next one begins."""
 
 
 class StaleChampion(TerminalError):

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import CorruptRecordError
 
-from labelstream.schemas.errors import OffsetsBeyondTopic
+from labelstream.schemas.errors import OffsetsBeyondTopic, UnreadableRecords
 from labelstream.streaming.broker_errors import broker_errors
 from labelstream.streaming.buffer import RecordBuffer
+from labelstream.streaming.header_names import read_any_header_name
 from labelstream.streaming.records import Record, moment_of
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ class Reading:
     """
 
     def __init__(self, consumer: KafkaConsumer, buffer: RecordBuffer) -> None:
+        read_any_header_name()
         self._consumer = consumer
         self._buffer = buffer
 
@@ -43,10 +46,23 @@ class Reading:
         Raises:
             BrokerUnavailable: No broker answers.
             SettingsError: Kafka refuses us.
+            UnreadableRecords: A disk or a producer has broken some.
         """
-        with broker_errors():
-            polled: Polled = self._consumer.poll(timeout_ms=timeout_ms, max_records=EVERYTHING)
+        try:
+            with broker_errors():
+                polled: Polled = self._consumer.poll(timeout_ms=timeout_ms, max_records=EVERYTHING)
+        except CorruptRecordError as error:
+            raise UnreadableRecords(
+                f"{self._place_of_error()}{error}; see 'Records that cannot be decoded' in docs/operations.md"
+            ) from error
         return polled
+
+    def _place_of_error(self) -> str:
+        fetched = self._consumer._fetcher._next_partition_records  # the error does not say it in public
+        if fetched is None:
+            return ""
+        partition = fetched.topic_partition
+        return f"{partition.topic}-{partition.partition} from offset {self._consumer.position(partition)} on: "
 
     def take_in(self, polled: Polled) -> None:
         """Put records into the buffer.

@@ -12,14 +12,16 @@ from typing import Any
 
 import pytest
 from conftest import MakeSettings
+from kafka.record.default_records import DefaultRecordBatch
 from stages import Stage, stages
 from standins import UniformJudge, uniform
 from stream import KnownLog, wait_until
 
-from labelstream.schemas.errors import OffsetsBeyondTopic
+from labelstream.schemas.errors import OffsetsBeyondTopic, UnreadableRecords
 from labelstream.schemas.judgements import Judgements
 from labelstream.streaming.broker import KafkaCluster
-from labelstream.streaming.kafka_client import EndOffsets, ensure_topics, make_admin
+from labelstream.streaming.kafka_client import EndOffsets, ensure_topics, make_admin, make_producer
+from labelstream.streaming.lake import Lake
 from labelstream.streaming.publish import Outgoing, publish
 
 pytestmark = pytest.mark.broker
@@ -86,3 +88,42 @@ def test_a_topic_made_anew_under_a_running_consumer_is_refused(stage: Callable[.
     log.send_events(kafka, 0, grown)
     wait_until(lambda: not replica.is_running, 60, "it refuses")
     assert isinstance(replica.error, OffsetsBeyondTopic)
+
+
+class Latin1(str):
+    """What a producer that knows nothing of UTF-8 sends."""
+
+    __slots__ = ()
+
+    def encode(self, *_: str) -> bytes:
+        return super().encode("latin-1")
+
+
+def test_a_header_name_that_is_not_utf8_is_read_with_escapes(stage: Callable[..., Stage]) -> None:
+    one, log = stage(), KnownLog(22, 0)
+    kafka = one.settings.kafka
+    log.send_products(kafka)
+    pairs = [b'{"query": "sofa", "product_id": "p1"}', b'{"query": "sofa", "product_id": "p2"}']
+    with closing(make_producer(kafka, linger_ms=1000)) as producer:  # one batch
+        for value in (pairs[0], b"no json", pairs[1]):
+            producer.send(kafka.events_topic, value, headers=[(Latin1("größe"), b"x"), ("ok", b"y")], partition=0)
+    one.start(UniformJudge())
+    one.wait_for(len(log.products) + 3)
+    one.replicas[0].stop()
+    totals = one.writer.totals()
+    assert (totals["labelled"], totals["dead_lettered"]) == (2, 1)
+    with Lake(one.settings.lake, read_only=True) as lake:
+        [(headers,)] = lake.query("SELECT headers FROM dead_letters")
+    assert headers == [{"name": "gr\\xf6\\xdfe", "value": b"x"}, {"name": "ok", "value": b"y"}]
+
+
+def test_records_that_cannot_be_decoded_end_the_run_with_their_place(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, log = stage(), KnownLog(23, 1)
+    log.send_products(one.settings.kafka)
+    monkeypatch.setattr(DefaultRecordBatch, "validate_crc", lambda _: False)
+    replica = one.start(UniformJudge())
+    wait_until(lambda: not replica.is_running, 60, "it gives up")
+    assert isinstance(replica.error, UnreadableRecords)
+    assert re.match(rf"{one.settings.kafka.products_topic}-\d from offset 0 on: .*crc", str(replica.error))
