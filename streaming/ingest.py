@@ -129,11 +129,11 @@ class Ingest:
         self._poll()
         for partition, offset in self._assignment.settle().items():
             self._buffer.begin(partition, offset)
+        if self._has_room:  # before the backlog takes it
+            self._resolve_waiting()
         while self._buffer.is_ripe and self._has_room:
             batch = self._builder.prepare(self._buffer.take(), self._not_in_the_store())
             self._launch(batch)
-        if self._has_room:
-            self._resolve_waiting()
         self._advance()
         self._assignment.commit_progress()
         self._refresh_report()
