@@ -135,7 +135,7 @@ class Application:
         """
         self._revive_ingests()
         reports = [self._report(index) for index in range(len(self._ingests))]
-        lake, lag = self._lake(), self._lag()
+        lake, lag = self._lake_and_lag()
         self.watch.look()
         labellers = self.scaling.look(lag, lake.totals["records"] if lake else None)
         return Progress(lake, [report for report in reports if report], lag, self._restarts, labellers)
@@ -199,22 +199,16 @@ class Application:
             return None
         return report
 
-    def _lake(self) -> LakeStatus | None:
+    def _lake_and_lag(self) -> tuple[LakeStatus | None, int | None]:
+        lake: LakeStatus | None = None
         try:
-            status: LakeStatus = answer(self._writer.status.remote(), "writer", ASK_S)
-        except TransientError:
-            return None
-        return status
-
-    def _lag(self) -> int | None:
-        try:
-            offsets: dict[tuple[str, int], int] = answer(self._writer.offsets.remote(), "writer", ASK_S)
-            lags = self._end_offsets.lags(offsets)
+            lake = answer(self._writer.status.remote(), "writer", ASK_S)
+            lag = sum(self._end_offsets.lags(lake.offsets).values())
         except TransientError as error:
             self._unreachable.bear(error)
-            return None
+            return lake, None
         self._unreachable.recovered()
-        return sum(lags.values())
+        return lake, lag
 
     def _shut_down(self) -> None:
         self._closing.close()

@@ -150,14 +150,6 @@ class StoreReader:
         self._store = store
         self._transaction = transaction
 
-    def product(self, reference: str) -> KnownProduct | None:
-        """A product by its own id, else by an alternative id."""
-        found = self.product_by_id(reference)
-        if found is None:
-            owner = self.owner_of(reference)
-            found = None if owner is None else self.product_by_id(owner)
-        return found
-
     def product_by_id(self, product_id: str) -> KnownProduct | None:
         """A product by its own id."""
         found = self._get(self._store._products, product_id)

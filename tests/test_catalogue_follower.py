@@ -23,7 +23,7 @@ def settings(tmp_path: Path) -> Settings:
 
 def has(store: LocalStore, product_id: str) -> bool:
     with store.reader() as reader:
-        return reader.product(product_id) is not None
+        return reader.product_by_id(product_id) is not None
 
 
 def add(lake: Lake, first: int, product_id: str) -> None:

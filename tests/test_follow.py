@@ -16,6 +16,7 @@ from labelstream.streaming.known_product import KnownProduct
 from labelstream.streaming.lake import Lake
 from labelstream.streaming.local_store import LocalStore
 from labelstream.streaming.maintenance import compact
+from labelstream.streaming.records import Known
 
 SIZE = 64 << 20
 texts = st.text(max_size=20)
@@ -52,7 +53,7 @@ def fill(lake: Lake) -> None:
 def check(store: LocalStore, lake: Lake) -> None:
     with store.reader() as reader:
         assert reader.counts() == {"products": 3, "queries": 3, "labels": 3}
-        assert [reader.product(r) for r in "abcdxz"] == [
+        assert [Known(reader, ()).product(r) for r in "abcdxz"] == [
             KnownProduct.of(product("a", "A2")),
             KnownProduct.of(product("b", "B2", "x")),
             None,
@@ -60,6 +61,7 @@ def check(store: LocalStore, lake: Lake) -> None:
             KnownProduct.of(product("b", "B2", "x")),
             None,
         ]
+        assert reader.owner_of("z") is None
         assert (reader.query("q1"), reader.query("q2")) == ("red sofa", "\x00😀")
         assert all(reader.has_label(f"{key:032x}") for key in (1, 2, 3))
         assert reader.position == (lake.identity, lake.snapshot)
@@ -134,7 +136,7 @@ def test_a_commit_can_be_applied_without_the_lake(store: LocalStore):
     with store.writer() as writer:
         apply_commit(writer, commit)
     with store.reader() as reader:
-        assert reader.product("x") == KnownProduct.of(product("a", "A", "x"))
+        assert Known(reader, ()).product("x") == KnownProduct.of(product("a", "A", "x"))
         assert reader.has_label(f"{1:032x}")
 
 

@@ -158,7 +158,7 @@ def test_a_store_is_rebuilt_from_it(storage: ObjectStorage, tmp_path: Path, buck
             writer.commit(batch(0))
         with writer._store.reader() as reader:
             assert reader.has_label(f"{MANY - 1:032x}")
-            assert reader.product("p0") is not None
+            assert reader.product_by_id("p0") is not None
         writer.close()
 
 
