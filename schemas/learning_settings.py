@@ -32,7 +32,12 @@ class RetrainSettings(Section):
 
     window_days: int = Field(default=7, ge=1, description="Newest days: labels and measures are from these.")
     held_out: float = Field(default=0.25, gt=0, lt=1, description="Share of the queries that measure.")
-    keep: int = Field(default=5, ge=1, description="Versions to keep beside those that a rollback needs.")
+    keep: int = Field(
+        default=5,
+        ge=1,
+        description="Newest versions to keep, refused ones too, beside those that a rollback needs. With fewer than 3 "
+        "the alert LabelstreamGateRefusals never comes.",
+    )
     label: str = Field(
         default="combined_balanced",
         description="What the ranker is taught: a label of schemas/ranking_label.py, by name.",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from registries import origin
 from typer.testing import CliRunner
 
 from labelstream.cli import app
+from labelstream.commands.judgements import Layout, file_digests
 from labelstream.commands.retrain import REFUSED
 from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.keys import normalise_query
@@ -266,6 +268,39 @@ def test_a_rollback_is_not_undone_by_the_next_run(lake: Lake, tmp_path: Path):
     registry.promote("ranker", str(second.version), expected=first.version, reason="it was something else")
     assert run(lake, tmp_path, with_seed(2)).verdict.passed
     assert run(lake, tmp_path, with_seed(3)).promoted, "a newer one may be promoted"
+
+
+def test_versions_that_the_gate_refuses_do_not_pile_up(lake: Lake, tmp_path: Path):
+    champion = run(lake, tmp_path).champion
+    assert champion is not None
+    refused = []
+    for seed in range(2, 6):
+        settings = with_seed(seed).model_copy(
+            update={
+                "gate": GATE.model_copy(update={"minimum_pairs": 10**9}),
+                "retrain": SETTINGS.retrain.model_copy(update={"keep": 2}),
+            }
+        )
+        done = run(lake, tmp_path, settings)
+        assert not done.promoted
+        refused.append(done.version)
+    assert set(Registry(tmp_path).names("ranker")) == {champion.version, *refused[-2:]}
+
+
+def test_every_file_of_judgements_is_named(tmp_path: Path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "data.csv").write_text(name)
+    names = ("label.csv", "product.csv", "query.csv")
+    for name in names:
+        (tmp_path / name).write_text(name)
+    of_one_name = file_digests(tmp_path / "a" / "data.csv", tmp_path / "b" / "data.csv", Layout.CHORUS)
+    assert of_one_name == {
+        "judgments/data.csv": hashlib.sha256(b"a").hexdigest(),
+        "catalogue/data.csv": hashlib.sha256(b"b").hexdigest(),
+    }
+    folder = file_digests(tmp_path, None, Layout.WANDS)
+    assert folder == {f"judgments/{name}": hashlib.sha256(name.encode()).hexdigest() for name in names}
 
 
 def test_features_end_where_labels_and_measures_begin(lake: Lake):

@@ -34,11 +34,13 @@ WANDS_GRADES = {"Irrelevant": 0.0, "Partial": 1.0, "Exact": 2.0}
 ESCI_GRADES = {"I": 0.0, "C": 1.0, "S": 2.0, "E": 3.0}
 MOST_GRADES = 10
 
+WANDS_FILES = ("label.csv", "product.csv", "query.csv")
+ESCI_FILES = ("shopping_queries_dataset_examples.parquet", "shopping_queries_dataset_products.parquet")
+
 _BATCH_ROWS = 65_536
 _TAG = re.compile(r"<[^<>]*>")
-_EXAMPLES = "shopping_queries_dataset_examples.parquet"
+_EXAMPLES, _PRODUCTS = ESCI_FILES
 _EXAMPLE_COLUMNS = ("query", "product_id", "product_locale", "esci_label", "small_version", "split")
-_PRODUCTS = "shopping_queries_dataset_products.parquet"
 _PRODUCT_COLUMNS = (
     "product_id",
     "product_title",

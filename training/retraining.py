@@ -114,7 +114,7 @@ def retrain(
     if promoted:
         expected = None if champion is None else champion.version
         champion = registry.promote(KIND, version, expected=expected, reason=verdict.summary)
-        registry.prune(KIND, keep=chosen.keep)
+    registry.prune(KIND, keep=chosen.keep)  # also of refused ones, or a gate that refuses every night fills the disk
     return Retrained(version, verdict, champion, promoted, metrics)
 
 

@@ -88,6 +88,19 @@ def read_judgements(
     return pairs
 
 
+def file_digests(judgments: Path, catalogue: Path | None, layout: Layout) -> dict[str, str]:
+    """SHA-256 of every file that ``read_judgements`` reads, by what it is for and its name."""
+    from labelstream.training.judgment_layouts import ESCI_FILES, WANDS_FILES
+    from labelstream.training.manifest import digest
+
+    folders = {Layout.WANDS: WANDS_FILES, Layout.ESCI: ESCI_FILES}
+    if layout in folders:
+        files = [("judgments", judgments / name) for name in folders[layout]]
+    else:
+        files = [("judgments", judgments), *([("catalogue", catalogue)] if catalogue else [])]
+    return {f"{role}/{path.name}": digest(path).sha256 for role, path in files}
+
+
 def _read(
     judgments: Path,
     catalogue: Path | None,

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labelstream.commands.judgements import CatalogueOption, Layout, LayoutOption, PartOption, read_judgements
+from labelstream.commands.judgements import (
+    CatalogueOption,
+    Layout,
+    LayoutOption,
+    PartOption,
+    file_digests,
+    read_judgements,
+)
 from labelstream.commands.options import with_options
 from labelstream.commands.ranker_training import ranker_training
 from labelstream.console import err, print_facts, print_table
@@ -74,13 +80,7 @@ def _humans(
     if settings.encoder.enabled:
         err.print(f"scoring {len(judged):,} judged pairs with the cross-encoder …")
         scores = PairScorer(settings.encoder, settings.scale).score(*judged.texts).astype(float)
-    files = [path for path in (judgments, catalogue) if path is not None and path.is_file()]
-    return HumanJudgements(judged, scores, {path.name: _digest(path) for path in files})
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return HumanJudgements(judged, scores, file_digests(judgments, catalogue, layout))
 
 
 def _print(done: Retrained) -> None:
