@@ -17,6 +17,7 @@ from labelstream.schemas.keys import normalise_query
 from labelstream.schemas.product import Product
 from labelstream.schemas.settings import Settings
 from labelstream.streaming.local_store import LocalStore
+from labelstream.streaming.records import Known
 
 _Answer = TypeVar("_Answer")
 Behind = Callable[[Mapping[str, int]], Awaitable[str]]
@@ -67,7 +68,9 @@ class OnDemand:
             return await self._rank_by_labels(asked, request)
         judge = self._description.judge.version
         with self._store.reader() as reader:
-            pairs = [_or_raise(resolve(pair, reader.product, judge), index) for index, pair in enumerate(asked)]
+            pairs = [
+                _or_raise(resolve(pair, Known(reader, ()).product, judge), index) for index, pair in enumerate(asked)
+            ]
         normalised, texts = normalise_query(query), [pair.product.text for pair in pairs]
         if model == "cross-encoder":
             return await self._ranking.by_cross_encoder(normalised, texts, request.deadline)

@@ -22,6 +22,7 @@ from labelstream.schemas.settings import Settings
 from labelstream.streaming.known_label import KnownLabel
 from labelstream.streaming.label_rows import JudgedPair, LabelRows
 from labelstream.streaming.local_store import LocalStore, StoreReader
+from labelstream.streaming.records import Known
 
 Keep = Callable[[list[dict[str, Any]]], Awaitable[None]]
 _Labels = dict[str, KnownLabel]
@@ -64,7 +65,7 @@ class OnDemandLabels:
         """See ``Services.label``."""
         recent = self._answers.recent
         with self._store.reader() as reader:
-            pairs = [resolve(pair, reader.product, self._description.judge.version) for pair in asked]
+            pairs = [resolve(pair, Known(reader, ()).product, self._description.judge.version) for pair in asked]
             distinct = _distinct(pairs)
             known = {key: label for key in distinct if (label := recent.get(key) or reader.label(key)) is not None}
             unkept = self._unkept(distinct.values(), reader)
