@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from standins import JUDGE, uniform
 
 from labelstream.schemas.judgements import Judgements
@@ -23,6 +24,7 @@ from labelstream.streaming.lake import Lake
 from labelstream.streaming.local_store import LocalStore
 from labelstream.streaming.records import Record, RecordRange
 from labelstream.streaming.writer import LakeWriter
+from labelstream.training.ranking_data import TrainingSnapshot
 
 MOMENT = datetime(2026, 3, 4, 5, 6, 7, 890123, tzinfo=UTC)
 EVENTS, PRODUCT_TOPIC = "search-events", "products"
@@ -89,6 +91,11 @@ def a_commit(first: int, count: int = 1, partition: int = 0, tables: Any = None,
 def requested(*keys: int) -> Commit:
     """A commit of labels that somebody asked for, which consume nothing."""
     return Commit(uuid.uuid4().hex, (), {LABELS.name: label_rows(*keys)})
+
+
+def training_table(training: TrainingSnapshot) -> pa.Table:
+    """The whole training set."""
+    return pa.Table.from_batches(training.batches())
 
 
 def count(lake: Lake, table: str) -> int:

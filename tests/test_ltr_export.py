@@ -15,11 +15,8 @@ from rankings import NAMES, QUICK, some_features, some_rows
 from labelstream.training.features import FeatureTable
 from labelstream.training.ltr_export import (
     LTR_TYPE,
-    RAW_TYPE,
     ltr_definition,
     ltr_model,
-    native_json,
-    treated_differently,
     write_ltr_model,
 )
 from labelstream.training.ranker import Ranker
@@ -31,12 +28,12 @@ SPLIT_FIELDS = {"nodeid", "depth", "split", "split_condition", "yes", "no", "mis
 class Plugin:
     """The plugin's reading and scoring, written from its description: strict fields, float32, strictly below."""
 
-    def __init__(self, definition: str, features: tuple[str, ...], missing: str = "follow") -> None:
+    def __init__(self, definition: str, features: tuple[str, ...]) -> None:
         parsed = json.loads(definition)
         assert set(parsed) == {"objective", "splits"}
         assert parsed["objective"] == "rank:ndcg"
         assert parsed["splits"]
-        self._features, self._missing = features, missing
+        self._features = features
         self._trees = parsed["splits"]
         for tree in self._trees:
             self._check(tree)
@@ -55,9 +52,7 @@ class Plugin:
     def _leaf(self, node: dict[str, Any], row: np.ndarray) -> np.float32:
         while "leaf" not in node:
             value = row[self._features.index(node["split"])]
-            if np.isnan(value) and self._missing == "zero":
-                value = np.float32(0)
-            if np.isnan(value) and self._missing == "follow":
+            if np.isnan(value):
                 chosen = node["missing"]
             else:
                 chosen = node["yes"] if np.float32(node["split_condition"]) > value else node["no"]
@@ -87,8 +82,13 @@ def test_the_plugin_scores_as_xgboost_does(ranker: Ranker, plugin: Plugin):
     np.testing.assert_allclose(plugin.score(features.values), ranker.score(features), atol=1e-5)
 
 
+def trees_of(ranker: Ranker) -> Any:
+    """As XGBoost keeps them."""
+    return json.loads(ranker.booster.save_raw("json"))["learner"]["gradient_booster"]["model"]["trees"]
+
+
 def test_values_on_a_threshold_and_beside_it_go_the_same_way(ranker: Ranker, plugin: Plugin):
-    trees = json.loads(native_json(ranker))["learner"]["gradient_booster"]["model"]["trees"]
+    trees = trees_of(ranker)
     thresholds = np.unique(
         [
             c
@@ -114,7 +114,7 @@ def test_thresholds_and_leaves_read_back_to_the_same_float32(ranker: Ranker):
             return [node["leaf"]]
         return [node["split_condition"], *(number for child in node["children"] for number in numbers(child))]
 
-    trees = json.loads(native_json(ranker))["learner"]["gradient_booster"]["model"]["trees"]
+    trees = trees_of(ranker)
     exact = [number for tree in trees for number in np.array(tree["split_conditions"], np.float32).tolist()]
     exported = [number for tree in ltr_definition(ranker)["splits"] for number in numbers(tree)]
     assert sorted(exported) == sorted(exact)
@@ -137,20 +137,6 @@ def test_our_own_models_have_no_base_score(ranker: Ranker):
     assert len(ltr_definition(ranker)["splits"]) == ranker.card.rounds
 
 
-@pytest.mark.parametrize("missing_as", ["zero", "no"])
-def test_features_that_an_older_plugin_would_judge_differently_are_named(ranker: Ranker, missing_as: Any):
-    named = treated_differently(ranker, missing_as)
-    older = Plugin(json.dumps(ltr_definition(ranker)), NAMES, missing=missing_as)
-    differing = set()
-    for column, name in enumerate(NAMES):
-        values = np.nan_to_num(some_features(200, seed=7).values)
-        values[:, column] = np.nan
-        if not np.allclose(older.score(values), ranker.score(FeatureTable(NAMES, values)), atol=1e-5):
-            differing.add(name)
-    assert differing
-    assert differing <= named
-
-
 def test_the_body_of_the_request_is_what_the_plugin_asks_for(ranker: Ranker, tmp_path: Path):
     path = tmp_path / "model.json"
     write_ltr_model(path, ranker, "products v2")
@@ -159,16 +145,3 @@ def test_the_body_of_the_request_is_what_the_plugin_asks_for(ranker: Ranker, tmp
     assert written["model"]["name"] == "products v2"
     assert written["model"]["model"]["type"] == LTR_TYPE
     assert [file.name for file in tmp_path.iterdir()] == ["model.json"]
-
-
-def test_the_native_json_is_what_xgboost_reads_and_what_the_raw_kind_needs(ranker: Ranker):
-    exported = ltr_model(ranker, "ranker", raw=True)["model"]["model"]
-    booster = xgboost.Booster()
-    booster.load_model(bytearray(exported["definition"].encode()))
-    features = some_features(20)
-    np.testing.assert_array_equal(booster.inplace_predict(features.values), ranker.score(features))
-    learner = json.loads(exported["definition"])["learner"]
-    assert exported["type"] == RAW_TYPE
-    assert learner["feature_names"] == list(NAMES)
-    assert learner["feature_types"] == ["float"] * len(NAMES)
-    assert learner["objective"]["name"] == "rank:ndcg"

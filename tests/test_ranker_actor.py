@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import ray
 import registries
-from lakes import a_commit, all_settings, lake_settings, product_rows
+from lakes import a_commit, all_settings, lake_settings, product_rows, training_table
 from scipy.special import expit
 from test_retraining import SETTINGS, lake, run, with_seed  # noqa: F401 - lake is a fixture
 
@@ -61,7 +61,7 @@ class Shop:
         assert self.first != self.second
         self.promote(self.first)
         self.task: RankingTask = read_task(trained_on, SETTINGS.scale, SETTINGS.engagement, window_days=7)
-        self.encoder_scores = TrainingSnapshot(trained_on, until=self.task.until).table().column("cross_encoder_score")
+        self.encoder_scores = training_table(TrainingSnapshot(trained_on, until=self.task.until))["cross_encoder_score"]
 
     def settings(self, **sections: Any) -> Settings:
         registry = RegistrySettings(folder=self.folder)

@@ -9,7 +9,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from lakes import Bench, a_commit, click, filled_lake, lake_settings, pair, product_record, query, record, tombstone
+from lakes import (
+    Bench,
+    a_commit,
+    click,
+    filled_lake,
+    lake_settings,
+    pair,
+    product_record,
+    query,
+    record,
+    tombstone,
+    training_table,
+)
 
 from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.product import Product, product_text
@@ -63,7 +75,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
 
 
 def features(training: TrainingSnapshot) -> FeatureTable:
-    rows = training.table()
+    rows = training_table(training)
     pairs = rows.to_pylist()
     products = [product_of(row) for row in pairs]
     index = LexicalIndex(training.products())
@@ -76,7 +88,7 @@ def column(rows: pa.Table, name: str) -> list[Any]:
 
 
 def test_a_training_set_is_ordered_by_query_and_product_and_has_it_all(lake: Lake):
-    rows = TrainingSnapshot(lake, until=UNTIL).table()
+    rows = training_table(TrainingSnapshot(lake, until=UNTIL))
     pairs = list(zip(column(rows, "query"), column(rows, "product_id"), strict=True))
     assert pairs == [("lamp", "a"), ("lamp", "c"), ("red sofa", "a"), ("red sofa", "b")]
     assert column(rows, "expected_score") == pytest.approx([0.5] * 4)
@@ -118,14 +130,14 @@ def test_what_shoppers_did_from_the_day_on_changes_no_feature(bench: Bench):
 
 
 def test_the_day_itself_does_not_count_and_the_one_before_does(lake: Lake):
-    rows = {day: TrainingSnapshot(lake, until=date(2026, 3, day)).table() for day in (1, 2, 3, 4)}
+    rows = {day: training_table(TrainingSnapshot(lake, until=date(2026, 3, day))) for day in (1, 2, 3, 4)}
     totals = {day: sum(column(table, "pair_clicks")) for day, table in rows.items()}
     assert totals == {1: 0, 2: 1, 3: 1, 4: 2}
 
 
 def test_the_history_of_any_pairs_is_that_of_the_training_set(lake: Lake):
     training = TrainingSnapshot(lake, until=UNTIL)
-    rows = training.table()
+    rows = training_table(training)
     order = np.array([3, 0, 2, 1, 0])
     queries = [column(rows, "query")[i] for i in order]
     asked = training.history([text.upper() for text in queries], [column(rows, "product_id")[i] for i in order])
@@ -150,7 +162,7 @@ def test_no_pairs_have_no_history(lake: Lake):
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 50])
 def test_whole_queries_are_all_rows_in_order(lake: Lake, monkeypatch: pytest.MonkeyPatch, size: int):
     training = TrainingSnapshot(lake, until=UNTIL)
-    rows = training.table()
+    rows = training_table(training)
     nothing = rows.slice(0, 0).to_batches() or [pa.RecordBatch.from_pylist([], rows.schema)]
     batches = [*nothing, *rows.combine_chunks().to_batches(max_chunksize=size), *nothing]
     monkeypatch.setattr(training, "batches", lambda: iter(batches))
@@ -162,16 +174,16 @@ def test_whole_queries_are_all_rows_in_order(lake: Lake, monkeypatch: pytest.Mon
 
 def test_a_snapshot_stays_what_it_was(bench: Bench):
     old = TrainingSnapshot(bench.lake, until=UNTIL)
-    first = old.table()
+    first = training_table(old)
     bench.take(product_record(3, "a", title="Green chair"), product_record(4, "d"))
     bench.take(pair(7, "lamp", "d"), pair(8, "red sofa", "a"), seen(9, "01", "lamp", "a"))
     again = TrainingSnapshot(bench.lake, until=UNTIL, snapshot=old.snapshot)
-    assert again.table().equals(first)
+    assert training_table(again).equals(first)
     assert [product.product_id for product in again.products()] == ["a", "b", "c"]
     newest = TrainingSnapshot(bench.lake, until=UNTIL)
     assert newest.count() == TrainingCounts(5, 2, 0)
-    assert "Green chair" in column(newest.table(), "title")
-    assert sum(column(newest.table(), "pair_clicks")) == 3
+    assert "Green chair" in column(training_table(newest), "title")
+    assert sum(column(training_table(newest), "pair_clicks")) == 3
 
 
 def test_a_label_counts_once_the_newest_one(bench: Bench):
@@ -185,13 +197,12 @@ def test_pairs_whose_product_is_gone_are_counted(bench: Bench):
     bench.take(tombstone(3, "b"))
     training = TrainingSnapshot(bench.lake, until=UNTIL)
     assert training.count() == TrainingCounts(3, 2, 1)
-    assert training.table().num_rows == 3
+    assert training_table(training).num_rows == 3
 
 
-def test_the_count_is_known_before_and_batches_are_the_table(lake: Lake):
+def test_the_count_is_known_before(lake: Lake):
     training = TrainingSnapshot(lake, until=UNTIL)
-    assert training.count().pairs == training.table().num_rows
-    assert pa.Table.from_batches(training.batches()).equals(training.table())
+    assert training.count().pairs == training_table(training).num_rows
 
 
 def test_features_of_a_lake_have_no_holes_but_prices(lake: Lake):
@@ -211,7 +222,7 @@ def test_a_snapshot_that_does_not_exist_is_named_and_so_are_those_that_do(lake: 
 @pytest.mark.parametrize("snapshot", [0, 1, 2])
 def test_a_snapshot_without_labels_is_refused(lake: Lake, snapshot: int):
     training = TrainingSnapshot(lake, until=UNTIL, snapshot=snapshot)
-    for read in (training.count, training.table, lambda: list(training.batches())):
+    for read in (training.count, lambda: list(training.batches())):
         with pytest.raises(SettingsError, match=f"snapshot {snapshot} holds no labelled pair; stream a search log"):
             read()
 
@@ -219,7 +230,7 @@ def test_a_snapshot_without_labels_is_refused(lake: Lake, snapshot: int):
 def test_a_snapshot_whose_products_are_all_gone_is_refused(bench: Bench):
     bench.take(tombstone(3, "a"), tombstone(4, "b"), tombstone(5, "c"))
     with pytest.raises(SettingsError, match="no labelled pair \\(4 have lost their product\\)"):
-        TrainingSnapshot(bench.lake, until=UNTIL).table()
+        training_table(TrainingSnapshot(bench.lake, until=UNTIL))
 
 
 def test_one_query_is_too_few(tmp_path: Path):
@@ -234,4 +245,4 @@ def test_a_new_lake_is_empty(tmp_path: Path):
     with Lake(lake_settings(tmp_path)) as lake:
         lake.commit(a_commit(0))
         with pytest.raises(SettingsError, match="holds no labelled pair"):
-            TrainingSnapshot(lake, until=UNTIL).table()
+            training_table(TrainingSnapshot(lake, until=UNTIL))

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from judged import demo_judged, write_chorus
-from lakes import MOMENT, a_commit, lake_settings, product_rows
+from lakes import MOMENT, a_commit, lake_settings, product_rows, training_table
 from registries import origin
 from typer.testing import CliRunner
 
@@ -355,8 +355,10 @@ def test_a_task_is_read_a_few_queries_at_a_time(lake: Lake, monkeypatch: pytest.
         sizes.append(len(queries))
         return build(queries, *arguments, **options)
 
-    def few(snapshot: TrainingSnapshot) -> Any:
-        return iter(snapshot.table().combine_chunks().to_batches(max_chunksize=20))
+    table = training_table(TrainingSnapshot(lake, until=whole.until)).combine_chunks()
+
+    def few(_: TrainingSnapshot) -> Any:
+        return iter(table.to_batches(max_chunksize=20))
 
     monkeypatch.setattr(ranking_task, "build_features", counted)
     monkeypatch.setattr(TrainingSnapshot, "batches", few)

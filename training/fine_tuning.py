@@ -62,9 +62,6 @@ class FineTuneSettings(BaseModel):
     weak_pairs: int = Field(default=0, ge=0, description="Pairs that a teacher labels; 0 for none.")
     repeat_judged: int = Field(default=2, ge=1, description="Times that judged pairs come beside weak ones once.")
     layers: int = Field(default=0, ge=0, description="Keep only so many first layers of the base; 0 for all.")
-    frozen_layers: int = Field(
-        default=0, ge=0, description="Leave the embeddings and so many first layers as they are; 0 tunes all."
-    )
     lora_rank: int = Field(default=0, ge=0, description="Rank of a LoRA adapter; 0 tunes every weight.")
     seed: int = Field(default=1, ge=0, description="Of the order of the pairs and of new weights.")
 

@@ -156,7 +156,6 @@ def _no_worse(metric: str, challenger: Floats, champion: Floats, settings: GateS
     found = paired_difference(
         champion,
         challenger,
-        margin=margin,
         resamples=settings.resamples,
         seed=settings.seed,
         confidence=2 * settings.confidence - 1,  # both tails of this interval are as large as our one

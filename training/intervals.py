@@ -146,14 +146,12 @@ class PairedDifference:
         difference: Challenger minus champion.
         low: Lower bound of its interval, NaN of a single query.
         high: Upper bound of its interval, NaN of a single query.
-        probability_worse: Share of the draws in which the difference is below minus the margin, NaN of a single query.
         queries: How many were compared.
     """
 
     difference: float
     low: float
     high: float
-    probability_worse: float
     queries: int
 
 
@@ -161,7 +159,6 @@ def paired_difference(
     champion: Floats,
     challenger: Floats,
     *,
-    margin: float = 0.0,
     resamples: int = DEFAULT_RESAMPLES,
     seed: int = 0,
     confidence: float = CONFIDENCE,
@@ -171,7 +168,6 @@ def paired_difference(
     Args:
         champion: One value a query; shape (queries,).
         challenger: The same queries in the same order. Queries where either has NaN are left out.
-        margin: How much worse is still no worse, in the unit of the values.
         resamples: How many draws.
         seed: Of the draws.
         confidence: Of the interval.
@@ -184,48 +180,5 @@ def paired_difference(
     # The differences themselves are drawn: of two systems that are equal each is exactly 0.
     differences = challenger - champion
     sums = sums_of_values(differences[~np.isnan(differences)])
-    drawn = resampled(sums, mean, resamples=resamples, seed=seed)
-    return _paired(float(mean(sums.sum(axis=0))), drawn, len(sums), margin, confidence)
-
-
-def paired_difference_of(
-    champion: Floats,
-    challenger: Floats,
-    statistic: Statistic,
-    *,
-    margin: float = 0.0,
-    resamples: int = DEFAULT_RESAMPLES,
-    seed: int = 0,
-    confidence: float = CONFIDENCE,
-) -> PairedDifference:
-    """Compare two systems by a measure of sums over the same queries, such as κ of confusion counts.
-
-    Args:
-        champion: What each query adds; shape (queries, *summed).
-        challenger: The same queries in the same order.
-        statistic: The measure of a sum over queries, one number.
-        margin: How much worse is still no worse, in the unit of the measure.
-        resamples: How many draws.
-        seed: Of the draws.
-        confidence: Of the interval.
-
-    Raises:
-        ValueError: Different numbers of queries, or none.
-    """
-    if champion.shape != challenger.shape:
-        raise ValueError(f"sums of shapes {champion.shape} and {challenger.shape} cannot be paired")
-    both = np.stack([champion, challenger], axis=-1)  # drawn together: that is what pairs them
-
-    def difference(sums: Floats) -> Floats:
-        return statistic(sums[..., 1]) - statistic(sums[..., 0])
-
-    drawn = resampled(both, difference, resamples=resamples, seed=seed)
-    return _paired(float(difference(both.sum(axis=0))), drawn, len(both), margin, confidence)
-
-
-def _paired(difference: float, drawn: Floats, queries: int, margin: float, confidence: float) -> PairedDifference:
-    defined = drawn[~np.isnan(drawn)]
-    if queries == 1 or not defined.size:
-        return PairedDifference(difference, math.nan, math.nan, math.nan, queries)
-    low, high = _percentiles(defined, confidence)
-    return PairedDifference(difference, float(low), float(high), float((defined < -margin).mean()), queries)
+    low, high = interval(sums, mean, resamples=resamples, seed=seed, confidence=confidence)
+    return PairedDifference(float(mean(sums.sum(axis=0))), float(low), float(high), len(sums))

@@ -77,8 +77,8 @@ def load_judge(folder: Path, scale: LabelScale, settings: FineTuneSettings) -> T
     Args:
         folder: A causal LM, or an encoder with or without a head.
         scale: One answer a level.
-        settings: Its ``seed`` gives the new weights; ``layers``, ``frozen_layers`` and ``lora_rank`` say what there
-            is to tune: a LoRA adapter (Hu et al. 2021, arXiv 2106.09685) goes to all linear layers.
+        settings: Its ``seed`` gives the new weights; ``layers`` and ``lora_rank`` say what there is to tune: a LoRA
+            adapter (Hu et al. 2021, arXiv 2106.09685) goes to all linear layers.
 
     Raises:
         ModelUnusable: It cannot be loaded, is too small, or its vocabulary has no token for a label.
@@ -138,8 +138,6 @@ def _load_model(folder: Path, kind: Kind, scale: LabelScale, settings: FineTuneS
         model = get_peft_model(
             model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type=task)
         )
-    elif settings.frozen_layers:
-        _freeze(model.base_model, settings.frozen_layers)
     return cast(PreTrainedModel, model)
 
 
@@ -152,17 +150,6 @@ def _refuse_random(folder: Path, model: Any, found: dict[str, Any]) -> None:
             f"--base {folder}: its weights are not those of its config.json, {len(lost)} are missing, such as "
             f"{lost[0]}; save the model again"
         )
-
-
-def _freeze(backbone: Any, layers: int) -> None:
-    """Leave the embeddings and the first layers as they are: fewer weights to learn from few judgements."""
-    stack = getattr(backbone, "encoder", backbone)
-    blocks = getattr(stack, "layer", None) or getattr(stack, "layers", None)
-    if blocks is None:
-        raise ModelUnusable(f"--frozen-layers: {type(backbone).__name__} has no list of layers; leave the option out")
-    embeddings = getattr(backbone, "embeddings", None) or backbone.get_input_embeddings()
-    for module in (embeddings, *blocks[:layers]):
-        module.requires_grad_(requires_grad=False)
 
 
 def save_judge(trained: TrainableJudge, folder: Path, *, merge: bool) -> None:

@@ -10,9 +10,8 @@ The facts below are from the plugin's sources (``XGBoostJsonParser``, ``NaiveAdd
 - **base_score**: the plugin adds up leaves and knows of no base score. Where a model's is not 0 (ours is), it is
   exported as one more tree, a single leaf, so that scores and not only their order agree.
 - **Missing values**: a feature whose query does not match has no value. Old plugins take it as 0, later ones always go
-  to ``no``, only the newest follow ``missing`` as XGBoost does. :func:`treated_differently` names the features for
-  which that matters; give those a value for every document (a ``function_score`` or ``script_score`` query), or use a
-  plugin that follows ``missing``.
+  to ``no``, only the newest follow ``missing`` as XGBoost does. Give every feature a value
+  for every document (a ``function_score`` or ``script_score`` query), or use a plugin that follows ``missing``.
 
 A plugin that has ``model/xgboost+json+raw`` takes the native JSON, the ranker's own ``model.json``, as it is.
 """
@@ -20,9 +19,8 @@ A plugin that has ``model/xgboost+json+raw`` takes the native JSON, the ranker's
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -31,14 +29,9 @@ from labelstream.training.ranker import Ranker
 
 Node = dict[str, Any]
 
-LTR_TYPE, RAW_TYPE = "model/xgboost+json", "model/xgboost+json+raw"
+LTR_TYPE = "model/xgboost+json"
 
 _SPLIT_FIELDS = ("nodeid", "depth", "split", "yes", "no", "missing")
-
-
-def native_json(ranker: Ranker) -> str:
-    """XGBoost's own JSON: what ``xgboost.Booster.load_model`` reads."""
-    return bytes(ranker.booster.save_raw("json")).decode()
 
 
 def ltr_definition(ranker: Ranker) -> dict[str, Any]:
@@ -49,19 +42,18 @@ def ltr_definition(ranker: Ranker) -> dict[str, Any]:
     return {"objective": "rank:ndcg", "splits": [*trees, *constant]}
 
 
-def ltr_model(ranker: Ranker, name: str, *, raw: bool = False) -> dict[str, Any]:
+def ltr_model(ranker: Ranker, name: str) -> dict[str, Any]:
     """The body of ``POST _ltr/_featureset/<feature set>/_createmodel``.
 
     Args:
         ranker: To be exported.
         name: What the search engine is to call it.
-        raw: As native JSON, for plugins that take it.
     """
-    definition = native_json(ranker) if raw else json.dumps(ltr_definition(ranker), separators=(",", ":"))
-    return {"model": {"name": name, "model": {"type": RAW_TYPE if raw else LTR_TYPE, "definition": definition}}}
+    definition = json.dumps(ltr_definition(ranker), separators=(",", ":"))
+    return {"model": {"name": name, "model": {"type": LTR_TYPE, "definition": definition}}}
 
 
-def write_ltr_model(path: Path, ranker: Ranker, name: str, *, raw: bool = False) -> None:
+def write_ltr_model(path: Path, ranker: Ranker, name: str) -> None:
     """Write :func:`ltr_model` to a file; readers see the whole file or the one before it.
 
     Raises:
@@ -69,30 +61,7 @@ def write_ltr_model(path: Path, ranker: Ranker, name: str, *, raw: bool = False)
         TransientError: The disk is full, or does not answer.
     """
     with whole_file(path) as file:
-        file.write(json.dumps(ltr_model(ranker, name, raw=raw), ensure_ascii=False).encode() + b"\n")
-
-
-def treated_differently(ranker: Ranker, missing_as: Literal["zero", "no"]) -> set[str]:
-    """Features for which a plugin that does not follow ``missing`` may score a missing value otherwise than XGBoost.
-
-    Args:
-        ranker: To be exported.
-        missing_as: What the plugin does: takes it as 0, or always goes to ``no``.
-    """
-    splits = [node for tree in ltr_definition(ranker)["splits"] for node in _splits(tree)]
-    return {split["split"] for split in splits if split["missing"] != _goes_to(split, missing_as)}
-
-
-def _goes_to(split: Node, missing_as: Literal["zero", "no"]) -> int:
-    is_below = missing_as == "zero" and split["split_condition"] > 0
-    return int(split["yes"] if is_below else split["no"])
-
-
-def _splits(node: Node) -> Iterator[Node]:
-    if "leaf" not in node:
-        yield node
-        for child in node["children"]:
-            yield from _splits(child)
+        file.write(json.dumps(ltr_model(ranker, name), ensure_ascii=False).encode() + b"\n")
 
 
 def _node(dumped: Node) -> Node:

@@ -109,11 +109,6 @@ class TrainingSnapshot:
         self.count()
         yield from self._lake.arrow_batches(self._statement(), [self.until])
 
-    def table(self) -> pa.Table:
-        """All of :meth:`batches` in one table."""
-        self.count()
-        return self._lake.execute(self._statement(), [self.until]).to_arrow_table()
-
     def whole_queries(self) -> Iterator[pa.Table]:
         """All of :meth:`batches`, cut so that the pairs of a query lie in one table."""
         left: pa.Table | None = None

@@ -124,23 +124,6 @@ class GroundTruth:
         with whole_file(path) as file:
             pq.write_table(table, file)
 
-    @classmethod
-    def load(cls, path: Path) -> GroundTruth:
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            SettingsError: The file cannot be read, or holds something else.
-        """
-        try:
-            table = pq.read_table(path)
-            facts = json.loads((table.schema.metadata or {})[_METADATA])
-        except (OSError, pa.ArrowInvalid, KeyError) as error:
-            raise SettingsError(f"{path}: no ground truth ({error}); give the file that simulate wrote") from error
-        settings = SimulationSettings.model_validate(facts["settings"])
-        queries, product_ids = (tuple(table[name].to_pylist()) for name in ("query", "product_id"))
-        columns = {name: table[name].to_numpy() for name in _COLUMNS}
-        return cls(settings, np.array(facts["theta"]), queries, product_ids, **columns)
-
 
 _COLUMNS = ("levels", "popularity", "popular", "attractiveness", "cart_probability", "purchase_probability")
 
