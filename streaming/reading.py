@@ -93,12 +93,13 @@ class Reading:
 
     def _look_into(self, partition: TopicPartition, found: int) -> None:
         expected = self._buffer.following((partition.topic, partition.partition))
-        if expected in (None, found):
+        if expected is None or found == expected:
             return
         with broker_errors():
+            if found < expected:
+                refuse_if_beyond(partition, expected, self._consumer.end_offsets([partition])[partition])
+                return
             begin = self._consumer.beginning_offsets([partition])[partition]
-            end = self._consumer.end_offsets([partition])[partition]
-        refuse_if_beyond(partition, expected, end)
         lost = min(begin, found) - expected
         if lost > 0:
             logger.error(
