@@ -22,7 +22,7 @@ check: $(VENV)/.development
 # In three processes: many tests wait most of the time, for brokers, models and processes. Those that count how long
 # something that was killed stays away have the machine for themselves.
 tests: $(VENV)/.development
-	$(VENV)/bin/pytest -m "not alone" --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(VENV)/bin/pytest -m "not alone" --numprocesses 3 --dist loadfile
 	$(VENV)/bin/pytest -m alone
 
 unit: $(VENV)/.development

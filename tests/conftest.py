@@ -19,13 +19,6 @@ hypothesis.settings.register_profile("suite", deadline=None, derandomize="LABELS
 hypothesis.settings.load_profile("suite")
 
 MakeSettings = Callable[..., KafkaSettings]
-LONG = ("slow", "engine", "broker")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with long tests first: at the end no process is to wait for another one's."""
-    slow = {item.path for item in items if any(map(item.get_closest_marker, LONG))}
-    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(autouse=True)
