@@ -35,6 +35,7 @@ def start_ray(settings: Settings, cpus: float | None = None) -> None:
 
     Raises:
         SettingsError: There is no cluster at the address.
+        ModelUnavailable: It takes too long to start one.
     """
     options: dict[str, Any] = {"namespace": settings.ray.namespace, "log_to_driver": settings.ray.log_to_driver}
     if settings.ray.address is None:
@@ -55,6 +56,10 @@ def start_ray(settings: Settings, cpus: float | None = None) -> None:
     except ConnectionError as error:
         address = f"LABELSTREAM_RAY_ADDRESS={settings.ray.address or ''}"
         raise SettingsError(f"{address}: no Ray answers there ({first_line(error)}); unset it to start one") from error
+    except Exception as error:
+        if "timed out during startup" not in str(error):  # Ray has no class for it
+            raise
+        raise ModelUnavailable("Ray has not started within half a minute, as on a machine that is very busy") from error
 
 
 def start_actor(actor: type, options: Mapping[str, Any], *arguments: Any, patience_s: float = NAME_IS_FREE_S) -> Any:

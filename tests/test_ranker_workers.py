@@ -160,6 +160,16 @@ def test_a_cluster_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytes
     assert str(error).startswith("LABELSTREAM_RAY_ADDRESS=auto: no Ray answers there (Could not find any running")
 
 
+def test_a_ray_that_does_not_start_is_tried_again_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def late(**_: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", late)
+    error = refused(tmp_path / "out")
+    assert isinstance(error, ModelUnavailable)
+    assert str(error).startswith("Ray has not started")
+
+
 # A suite that runs in the background ignores SIGINT, and what it starts does too.
 INTERRUPTIBLE = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from labelstream.cli import main; main()"
