@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from labelstream.actors.actor_names import cross_encoder_name
 from labelstream.actors.busy_meter import BusyMeter, WorkReport
 from labelstream.actors.pair_scorer import EncoderDescription, PairScorer, Scores, scorer_environment
 from labelstream.actors.remote import CALLS_AT_ONCE, actor_options
@@ -76,7 +77,7 @@ def cross_encoder_options(settings: Settings, replica: int = 0) -> dict[str, Any
     # No cores of its own: it shares the machine with the labeller, which has its cores set aside.
     return actor_options(
         settings,
-        f"cross-encoder-{replica}",
+        cross_encoder_name(replica),
         num_gpus=encoder.gpus,
         max_concurrency=CALLS_AT_ONCE,
         runtime_env={"env_vars": scorer_environment(encoder)},

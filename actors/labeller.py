@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from labelstream.actors.actor_names import labeller_name
 from labelstream.actors.busy_meter import BusyMeter, WorkReport
 from labelstream.actors.heap import HeapTrimmer
 from labelstream.actors.label_engine import LabelEngine
@@ -82,11 +83,6 @@ def _leave(error: Exception) -> None:
     """End the process, so that Ray starts the actor afresh; Ray's own exit would count as intended."""
     _log.critical("the labeller leaves for a restart: %s", error)
     os._exit(1)
-
-
-def labeller_name(number: int) -> str:
-    """Under which it can be found."""
-    return f"labeller-{number}"
 
 
 def labeller_options(settings: Settings, replica: int = 0) -> dict[str, Any]:

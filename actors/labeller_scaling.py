@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
+from labelstream.actors.actor_names import labeller_name
 from labelstream.actors.busy_meter import WorkReport
-from labelstream.actors.labeller import labeller_name
 from labelstream.actors.model_pool import MODEL_LOAD_S, ModelPool
 from labelstream.actors.remote import first_line
 from labelstream.actors.replica_watch import ReplicaWatch, watched_labeller

@@ -10,10 +10,11 @@ import ray
 from prometheus_client import start_http_server
 from ray.exceptions import RayError
 
+from labelstream.actors.actor_names import ranker_name
 from labelstream.actors.addresses import url_of
 from labelstream.actors.busy_meter import WorkReport
 from labelstream.actors.metrics import StreamMetrics
-from labelstream.actors.readiness import RANKER, pool_names
+from labelstream.actors.readiness import pool_names
 from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.settings import Settings
 
@@ -61,7 +62,7 @@ def work_reports(settings: Settings, labellers: Collection[int]) -> dict[str, Wo
     if not ray.is_initialized():  # Ray would start itself at the first question
         return {}
     asked = {}
-    for name in (*pool_names(settings, labellers), RANKER):
+    for name in (*pool_names(settings, labellers), ranker_name()):
         try:
             actor = ray.get_actor(name, namespace=settings.ray.namespace)
         except ValueError:  # not started yet, dead for good, or no part of this command

@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 from scipy.special import expit
 
+from labelstream.actors.actor_names import ranker_name
 from labelstream.actors.busy_meter import BusyMeter, WorkReport
 from labelstream.actors.champion import Champion, read_champion
 from labelstream.actors.ranking_context import RankingContext, read_context
@@ -239,4 +240,4 @@ def ranker_options(settings: Settings, replica: int = 0) -> dict[str, Any]:
         settings: Where ``ray`` matters.
         replica: Its number, from 0.
     """
-    return actor_options(settings, f"ranker-{replica}", max_concurrency=CALLS_AT_ONCE)
+    return actor_options(settings, ranker_name(replica), max_concurrency=CALLS_AT_ONCE)

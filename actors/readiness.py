@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from labelstream.actors.actor_names import cross_encoder_name, labeller_name
 from labelstream.schemas.settings import Settings
 
 if TYPE_CHECKING:
     from labelstream.actors.application import Progress
-
-RANKER = "ranker-0"
 
 
 def pool_names(settings: Settings, labellers: Collection[int]) -> list[str]:
@@ -21,7 +20,7 @@ def pool_names(settings: Settings, labellers: Collection[int]) -> list[str]:
         labellers: Numbers of those that take work; one that loads its model could not answer.
     """
     encoders = range(settings.encoder.replicas * settings.encoder.enabled)
-    return [*(f"labeller-{number}" for number in labellers), *(f"cross-encoder-{number}" for number in encoders)]
+    return [*map(labeller_name, labellers), *map(cross_encoder_name, encoders)]
 
 
 def stream_answers(settings: Settings, progress: Progress | None) -> bool:

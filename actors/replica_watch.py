@@ -11,7 +11,7 @@ from typing import Any, Self
 import ray
 from ray.exceptions import RayActorError
 
-from labelstream.actors.labeller import labeller_name
+from labelstream.actors.actor_names import cross_encoder_name, labeller_name, ranker_name
 from labelstream.actors.model_pool import ModelPool
 from labelstream.actors.on_demand_pool import ON_DEMAND_PRIORITY
 from labelstream.schemas.settings import Settings
@@ -134,8 +134,8 @@ def watched_pool(settings: Settings, pool: ModelPool, ranker: Any) -> Iterator[W
     for number, actor in pool.labellers.items():
         yield watched_labeller(settings, number, actor)
     for number, actor in enumerate(pool.cross_encoders):
-        yield WatchedReplica(f"cross-encoder-{number}", actor, encoder_s, "score", *_QUESTION)
-    yield WatchedReplica("ranker-0", ranker, encoder_s, "ping")
+        yield WatchedReplica(cross_encoder_name(number), actor, encoder_s, "score", *_QUESTION)
+    yield WatchedReplica(ranker_name(), ranker, encoder_s, "ping")
 
 
 def _is_there(name: str, namespace: str) -> bool:

@@ -60,14 +60,13 @@ class Resolver:
             return None
         if not self._asked.poll():
             return None
-        asked, self._asked = self._asked, None
+        asked, self._asked, now = self._asked, None, time.monotonic()
+        self._rested = now + REST * (now - self._asked_at)
         self._pause(self._interval_s)
         return self._take_up(*asked.result(), in_flight)
 
     def _pause(self, seconds: float) -> None:
-        now = time.monotonic()
-        self._rested = now + REST * (now - self._asked_at)
-        self._next = max(now + seconds, self._rested)
+        self._next = max(time.monotonic() + seconds, self._rested)
 
     def _ask(self) -> Future[tuple[int, list[dict[str, Any]]]]:
         return self._services.writer.resolvable(self._limit)
@@ -78,6 +77,6 @@ class Resolver:
             return None
         batch = self._builder.prepare_waiting(waiting, in_flight)
         if not batch.resolved:  # this machine's store is behind the lake
-            self._next = max(time.monotonic() + BEHIND_S, self._rested)
+            self._pause(BEHIND_S)
             return None
         return batch
