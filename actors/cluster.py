@@ -43,6 +43,8 @@ def start_ray(settings: Settings, cpus: float | None = None) -> None:
         os.environ.setdefault("RAY_worker_niceness", "0")
         # glibc gives every thread an arena of its own, and each keeps what it once had.
         os.environ.setdefault("MALLOC_ARENA_MAX", "2")
+        # Ray would start a process for every core at once, most of which nobody ever uses: our actors start their own.
+        os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
         options |= {
             "include_dashboard": False,
             "object_store_memory": settings.ray.object_store_bytes,

@@ -18,6 +18,11 @@ from labelstream.streaming.broker import KafkaCluster, find_kafka_home, has_java
 hypothesis.settings.register_profile("suite", deadline=None, derandomize="LABELSTREAM_TEST_RANDOM" not in os.environ)
 hypothesis.settings.load_profile("suite")
 
+# Brokers and clusters of a test live for seconds: what the Java runtime would gain by optimising, and Ray by starting
+# processes ahead, is less than what it costs.
+os.environ.setdefault("KAFKA_OPTS", "-XX:TieredStopAtLevel=1")
+os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
+
 MakeSettings = Callable[..., KafkaSettings]
 
 
