@@ -18,7 +18,7 @@ from ray.autoscaler._private.kuberay.autoscaling_config import _get_custom_resou
 
 from labelstream.cli import app
 from labelstream.commands.settings_table import setting_rows
-from labelstream.schemas.errors import ModelUnavailable
+from labelstream.schemas.errors import ModelUnavailable, SettingsError
 from labelstream.schemas.settings import PREFIX, Settings
 from labelstream.streaming.kafka_client import client_options
 
@@ -46,6 +46,18 @@ def test_every_setting_exists_and_is_accepted(overlay: str, monkeypatch: pytest.
         for container in pod.containers:
             ours = {variable["name"] for variable in container.get("env", []) if variable["name"].startswith(PREFIX)}
             assert ours <= known, pod.where
+
+
+@each_overlay
+def test_services_become_no_settings(overlay: str, monkeypatch: pytest.MonkeyPatch):
+    """By default Kubernetes sets variables for each Service, and some of the names begin as our settings do."""
+    for pod in pods(overlay):
+        assert pod.spec["enableServiceLinks"] is False, pod.where
+    name = f"{settings_of(overlay)['LABELSTREAM_KAFKA_BOOTSTRAP_SERVERS'].partition(':')[0]}-service-host"
+    variable = name.upper().replace("-", "_")
+    monkeypatch.setenv(variable, "10.0.0.1")
+    with pytest.raises(SettingsError, match=variable):
+        loaded(overlay, monkeypatch)
 
 
 @each_overlay
