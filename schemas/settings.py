@@ -105,7 +105,9 @@ class LakeSettings(StorageSettings):
         pattern=r"^(sqlite:.+|postgres:.*)$",
         description="DuckLake catalogue: sqlite:<file> or postgres:<libpq connection string>.",
     )
-    memory_limit: str = Field(default="1GB", description="DuckDB memory limit of one process.")
+    memory_limit: str = Field(
+        default="1GB", description="DuckDB memory limit of one process; the rest goes to temporary files (TMPDIR)."
+    )
     threads: int = Field(default=1, ge=1, description="DuckDB threads of one process.")
     busy_timeout_ms: int = Field(default=5_000, ge=0, description="How long one try waits for a locked catalogue.")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import os
+import tempfile
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,8 +32,9 @@ def connect(settings: LakeSettings, *, read_only: bool = False) -> duckdb.DuckDB
         TransientError: The catalogue is locked, or it or the object storage does not answer.
     """
     _prepare_folders(settings, read_only=read_only)
+    options = {"memory_limit": settings.memory_limit, "threads": settings.threads, "temp_directory": _spill_folder()}
     with lake_errors():
-        connection = duckdb.connect(config={"memory_limit": settings.memory_limit, "threads": settings.threads})
+        connection = duckdb.connect(config=options)
     try:
         connection.execute("SET preserve_insertion_order = true")
         connection.execute("SET GLOBAL TimeZone = 'UTC'")  # also of the connections that DuckLake makes
@@ -48,6 +51,15 @@ def connect(settings: LakeSettings, *, read_only: bool = False) -> duckdb.DuckDB
         connection.close()
         raise
     return connection
+
+
+def _spill_folder() -> str:
+    """Where DuckDB puts what its memory does not hold; it makes the folder when it must, and removes it at the end.
+
+    By default that is .tmp in the working directory, with the same names in every process: connections that spill at
+    the same time read and remove each other's files (duckdb/duckdb#15173).
+    """
+    return str(Path(tempfile.gettempdir()).absolute() / f"labelstream-spill-{uuid.uuid4().hex}")
 
 
 def load_extension(connection: duckdb.DuckDBPyConnection, name: str) -> None:
