@@ -37,7 +37,11 @@ def engine_environment(labeller: LabellerSettings) -> dict[str, str]:
     }
     if Path(labeller.model).expanduser().is_dir():
         environment["HF_HUB_OFFLINE"] = "1"
-    if not labeller.gpus:
+    if labeller.gpus:
+        # We take the likeliest token and never draw one. FlashInfer's kernels for drawing would be compiled when the
+        # engine starts, with nvcc and CUDA's headers, and without them vLLM 0.32 does not start.
+        environment["VLLM_USE_FLASHINFER_SAMPLER"] = "0"
+    else:
         # Ray would set OMP_NUM_THREADS from the actor's num_cpus.
         environment["OMP_NUM_THREADS"] = str(compute_threads(labeller.threads))
         # Threads that wait actively burn the core of the one they wait for, as soon as anything else runs.

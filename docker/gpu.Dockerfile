@@ -15,9 +15,9 @@ COPY . .
 RUN /opt/labelstream/bin/pip install --no-deps --no-build-isolation .
 
 FROM ${PYTHON_IMAGE}
-# Triton compiles small launchers when a model starts.
+# Triton and torch.compile compile small launchers when a model starts: the one in C, the other in C++.
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends gcc libc6-dev libnuma1 \
+    && apt-get install --yes --no-install-recommends g++ gcc libc6-dev libnuma1 \
     && rm -rf /var/lib/apt/lists/* \
     && groupadd --gid 1000 labelstream \
     && useradd --uid 1000 --gid 1000 --create-home labelstream

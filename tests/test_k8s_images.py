@@ -74,6 +74,11 @@ def test_nothing_is_fetched_past_the_package_managers(path: Path):
             assert "--no-deps" in arguments
 
 
+def test_the_gpu_image_compiles_what_triton_and_torch_ask_for():
+    (installed,) = [a for w, a in last_stage(ROOT / "docker/gpu.Dockerfile") if w == "RUN" and "apt-get install" in a]
+    assert {"g++", "gcc", "libc6-dev"} <= set(installed.split())
+
+
 @each_file
 def test_an_image_knows_the_commit_that_it_was_built_from(path: Path, monkeypatch: pytest.MonkeyPatch):
     stage = last_stage(path)

@@ -137,6 +137,7 @@ def test_options_set_compute_threads_beside_what_ray_sets(tmp_path: Path):
     on_gpu = labeller_options(Settings.load(labeller={"model": str(tmp_path), "gpus": 0.5}))
     assert on_gpu["num_gpus"] == 0.5
     assert "OMP_NUM_THREADS" not in on_gpu["runtime_env"]["env_vars"]
+    assert on_gpu["runtime_env"]["env_vars"]["VLLM_USE_FLASHINFER_SAMPLER"] == "0"  # an image has no CUDA compiler
 
 
 def test_ray_restarts_a_labeller_whose_engine_died(labeller: Any):
