@@ -105,8 +105,22 @@ def test_copies_start_and_old_ones_go(
     started = jobs[names[-1]]
     assert started["spec"] == template["spec"] | {"suspend": False}
     assert jobs["labelstream-retrain"]["spec"]["suspend"] is True
-    # The newest was not finished when its own start cleared away the others.
-    assert set(jobs) == {"labelstream-retrain", *names[-script.KEEP - 1 :]}
+    assert set(jobs) == {"labelstream-retrain", *names[-script.KEEP - 1 :]}  # those kept, and the newest
+
+
+def test_a_start_that_is_repeated_starts_no_second_copy(
+    script: ModuleType, namespace: tuple[str, dict[str, dict[str, Any]]], account: Path
+):
+    """The CronJob does not know the RayJobs, and repeats a start whose answer was lost."""
+    address, jobs = namespace
+    jobs["labelstream-retrain"] = one("local", "RayJob", "labelstream-retrain")
+    cluster = script.Cluster(account, address)
+    first = script.start(cluster, "labelstream-retrain")
+    assert script.start(cluster, "labelstream-retrain") == first
+    jobs[first]["status"] = {"jobDeploymentStatus": "Running"}
+    assert script.start(cluster, "labelstream-retrain") == first
+    jobs[first]["status"] = {"jobDeploymentStatus": "Suspended"}  # by a person, who may want another one meanwhile
+    assert script.start(cluster, "labelstream-retrain") != first
 
 
 def test_a_copy_that_runs_is_left_alone(script: ModuleType):
@@ -114,7 +128,7 @@ def test_a_copy_that_runs_is_left_alone(script: ModuleType):
     jobs = [
         {
             "metadata": {"name": time, "creationTimestamp": time},
-            "status": {"jobDeploymentStatus": "Running" if index % 2 else "Complete"},
+            "status": {"jobDeploymentStatus": "Running" if index % 2 else script.FINISHED[index % 3]},
         }
         for index, time in enumerate(times)
     ]

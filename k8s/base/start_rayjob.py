@@ -16,6 +16,8 @@ from urllib.request import Request, urlopen
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 COPY_OF = "labelstream.io/copy-of"
 KEEP = 5
+FINISHED = ("Complete", "Failed", "ValidationFailed")
+STOPPED = (*FINISHED, "Suspended")
 
 
 class Cluster:
@@ -54,25 +56,35 @@ def copy_of(template: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def status_of(job: dict[str, Any]) -> str:
+    """What KubeRay says of a RayJob; nothing where it has not seen it yet."""
+    return str(job.get("status", {}).get("jobDeploymentStatus", ""))
+
+
 def outdated(jobs: list[dict[str, Any]], keep: int) -> list[str]:
     """Names of finished copies beyond the newest ``keep``."""
-    done = [job for job in jobs if job.get("status", {}).get("jobDeploymentStatus") in ("Complete", "Failed")]
+    done = [job for job in jobs if status_of(job) in FINISHED]
     done.sort(key=lambda job: job["metadata"]["creationTimestamp"], reverse=True)
     return [job["metadata"]["name"] for job in done[keep:]]
 
 
 def start(cluster: Cluster, template: str) -> str:
-    """Start a copy.
+    """Start a copy, unless one runs.
+
+    The CronJob's concurrencyPolicy knows this script and not the RayJobs, and the CronJob repeats what has failed: a
+    start whose answer was lost must not become a second one.
 
     Returns:
-        Its name.
+        The name of the copy that runs.
     """
-    made = cluster.call("POST", body=copy_of(cluster.call("GET", f"/{template}")))
-    for name in outdated(cluster.call("GET", f"?labelSelector={COPY_OF}%3D{template}")["items"], KEEP):
+    copies = cluster.call("GET", f"?labelSelector={COPY_OF}%3D{template}")["items"]
+    for name in outdated(copies, KEEP):
         cluster.call("DELETE", f"/{name}")
+    running = [job for job in copies if status_of(job) not in STOPPED]
+    made = running[0] if running else cluster.call("POST", body=copy_of(cluster.call("GET", f"/{template}")))
     return str(made["metadata"]["name"])
 
 
 if __name__ == "__main__":
     host = f"https://{os.environ['KUBERNETES_SERVICE_HOST']}:{os.environ['KUBERNETES_SERVICE_PORT']}"
-    print("started", start(Cluster(ACCOUNT, host), sys.argv[1]))
+    print("running:", start(Cluster(ACCOUNT, host), sys.argv[1]))
