@@ -45,7 +45,7 @@ RAY_CLUSTER = closed(
     {
         "enableInTreeAutoscaling": FLAG,
         "autoscalerOptions": closed(
-            {},
+            {"version": choice("v2")},  # left out, KubeRay sets no restartPolicy: Never, which the autoscaler wants
             {
                 "idleTimeoutSeconds": NUMBER,
                 "upscalingMode": choice("Default", "Aggressive", "Conservative"),

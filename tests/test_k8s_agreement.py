@@ -230,11 +230,12 @@ def test_ports_and_paths_fit(overlay: str, monkeypatch: pytest.MonkeyPatch):
 
 
 def offered(group: dict[str, Any]) -> dict[str, float]:
-    """What a pod of a group has for Ray, as KubeRay's shell and as Ray's autoscaler read it."""
+    """What a pod of a group has for Ray, as the pod's shell, KubeRay itself and Ray's autoscaler read it."""
     parameters, (container,) = group["rayStartParams"], group["template"]["spec"]["containers"]
     own: dict[str, float] = _get_custom_resources({}, parameters, group["groupName"])
     (for_the_shell,) = shlex.split(parameters.get("resources", "{}"))
-    assert json.loads(for_the_shell) == own
+    for_kuberay = parameters.get("resources", "{}").strip("'\"` ")  # getResourcesMap in its common/pod.go
+    assert json.loads(for_the_shell) == json.loads(for_kuberay) == own
     return {"CPU": float(container["resources"]["limits"]["cpu"]), **own}
 
 
@@ -251,6 +252,28 @@ def test_replicas_run_in_pods_of_the_service_only(overlay: str):
             has_room = all(offered(group).get(name, 0) >= amount for name, amount in wanted.items())
             is_of_the_service = selector.items() <= group["template"]["metadata"]["labels"].items()
             assert has_room == is_of_the_service, (deployment["name"], group["groupName"])
+
+
+BYTES = {"Mi": 1 << 20, "Gi": 1 << 30}
+
+
+def ray_groups(overlay: str) -> list[dict[str, Any]]:
+    """Head and worker groups of every Ray cluster."""
+    clusters = [one(overlay, "RayService", "labelstream")["spec"]["rayClusterConfig"]]
+    clusters += [job["spec"]["rayClusterSpec"] for job in of_kind(overlay, "RayJob")]
+    return [group for cluster in clusters for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
+
+
+@each_overlay
+def test_the_object_store_fits_into_shared_memory(overlay: str):
+    """Ray takes 30 % of a pod's memory by itself, and a folder on the disk where /dev/shm has less room than that."""
+    for group in ray_groups(overlay):
+        spec = group["template"]["spec"]
+        (name,) = [m["name"] for m in spec["containers"][0]["volumeMounts"] if m["mountPath"] == "/dev/shm"]
+        (volume,) = [volume["emptyDir"] for volume in spec["volumes"] if volume["name"] == name]
+        size = volume["sizeLimit"]
+        assert volume["medium"] == "Memory"
+        assert int(group["rayStartParams"]["object-store-memory"]) < 0.95 * int(size[:-2]) * BYTES[size[-2:]], size
 
 
 @pytest.mark.parametrize("overlay", ["gpu", "ray-cron-job"])
@@ -356,6 +379,12 @@ def test_workers_of_a_ranker_find_room_and_share_a_storage(overlay: str, monkeyp
 def test_ray_is_the_installed_one(overlay: str):
     found = re.findall(r"'rayVersion': '([\d.]+)'", str(rendered(overlay)))
     assert set(found) == {version("ray")}
+
+
+@each_overlay
+def test_the_toolbox_has_as_many_replicas_as_kubectl_scale_says(overlay: str):
+    """With a number here a server-side apply after a kubectl scale ends with a conflict."""
+    assert "replicas" not in one(overlay, "Deployment", "labelstream-toolbox")["spec"]
 
 
 def our_commands(overlay: str) -> list[list[str]]:

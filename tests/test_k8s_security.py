@@ -150,6 +150,7 @@ def test_budgets_are_numbers_of_pods_that_there_are(overlay: str):
     for budget in of_kind(overlay, "PodDisruptionBudget"):
         component = budget["spec"]["selector"]["matchLabels"]["app.kubernetes.io/component"]
         assert isinstance(budget["spec"]["minAvailable"], int)
+        assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"  # pods that do not work hold up no drain
         assert budget["spec"]["minAvailable"] <= counts[component]
 
 
