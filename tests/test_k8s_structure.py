@@ -125,6 +125,18 @@ def test_both_ways_to_retrain_run_the_same_job():
     assert "labelstream-retrain" not in {m["metadata"]["name"] for m in of_kind("ray-cron-job", "CronJob")}
 
 
+@each_overlay
+def test_the_page_says_how_to_suspend_what_retrains(overlay: str):
+    """kubectl patches a custom resource only with --type merge or json: it does not know how to merge its lists."""
+    patches = re.findall(r"kubectl patch (\w+) labelstream-retrain (.+)", (ROOT / "docs/deploy.md").read_text())
+    options = {kind: line for kind, line in patches if '{"spec":{"suspend":true}}' in line}
+    scheduled = [m for m in rendered(overlay) if m["kind"].endswith("CronJob") and "retrain" in m["metadata"]["name"]]
+    assert len(scheduled) == 1
+    for manifest in scheduled:
+        assert is_core(manifest) or "--type merge" in options[manifest["kind"].lower()]
+        assert "suspend" not in manifest["spec"], "an apply would undo what a person has set"
+
+
 def strict(schema: dict[str, Any]) -> dict[str, Any]:
     """A CRD's schema that refuses fields that it does not name, as the API server does with strict validation."""
     made = {key: strict(value) if isinstance(value, dict) else value for key, value in schema.items()}
