@@ -32,9 +32,14 @@ def connect(settings: LakeSettings, *, read_only: bool = False) -> duckdb.DuckDB
         TransientError: The catalogue is locked, or it or the object storage does not answer.
     """
     _prepare_folders(settings, read_only=read_only)
-    options = {"memory_limit": settings.memory_limit, "threads": settings.threads, "temp_directory": _spill_folder()}
     with lake_errors():
-        connection = duckdb.connect(config=options)
+        connection = duckdb.connect(
+            config={
+                "memory_limit": settings.memory_limit,
+                "threads": settings.threads,
+                "temp_directory": _spill_folder(),
+            }
+        )
     try:
         connection.execute("SET preserve_insertion_order = true")
         connection.execute("SET GLOBAL TimeZone = 'UTC'")  # also of the connections that DuckLake makes
