@@ -16,7 +16,7 @@ from labelstream.schemas.settings import Settings
 from labelstream.streaming.flight import Services
 from labelstream.streaming.follower import StoreFollower
 from labelstream.streaming.ingest import Ingest, IngestReport
-from labelstream.streaming.kafka_client import make_consumer, make_producer
+from labelstream.streaming.kafka_client import make_consumer
 from labelstream.streaming.local_store import LocalStore
 from labelstream.streaming.outputs import Publisher, broker_patience
 from labelstream.streaming.retry import Patience, patiently
@@ -60,7 +60,7 @@ class IngestActor:
             LabelstreamError: What cannot be mended here.
         """
         settings = self._settings
-        publisher = Publisher(settings.kafka, self._patiently(lambda: make_producer(settings.kafka)))
+        publisher = self._patiently(lambda: Publisher.connected(settings.kafka))
         try:
             grouped = settings.kafka.assignment == "group"
             consumer = self._patiently(lambda: make_consumer(settings.kafka, group=grouped))

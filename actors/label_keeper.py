@@ -16,7 +16,7 @@ from labelstream.schemas.errors import LakeUnavailable
 from labelstream.schemas.settings import KafkaSettings
 from labelstream.schemas.tables import DEAD_LETTERS, LABELS
 from labelstream.streaming.commit import Commit, Receipt, rows
-from labelstream.streaming.kafka_client import make_producer
+from labelstream.streaming.flight import Publishes
 from labelstream.streaming.outputs import Publisher
 from labelstream.streaming.retry import Patience, RetriedCall
 
@@ -27,14 +27,6 @@ _BATCH = 1000
 _LINGER_S = 0.5
 _POLL_S = 0.01
 _CLOSE_S = 10.0
-
-
-class Publishes(Protocol):
-    """Sends a commit's labels to Kafka."""
-
-    def publish(self, commit: Commit) -> Future[None]:
-        """Start sending; done when the brokers have it all."""
-        ...
 
 
 class Commits(Protocol):
@@ -64,7 +56,7 @@ class LatePublisher:
             SettingsError: Kafka refuses us.
         """
         if self._publisher is None:
-            self._publisher = Publisher(self._settings, make_producer(self._settings))
+            self._publisher = Publisher.connected(self._settings)
         return self._publisher.publish(commit)
 
     def close(self) -> None:

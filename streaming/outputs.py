@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import closing
-from typing import Any
+from contextlib import closing, suppress
+from typing import Any, Self
 
 from kafka import KafkaProducer
+from kafka.errors import KafkaTimeoutError
 
 from labelstream.schemas.errors import BrokerUnavailable
 from labelstream.schemas.label import LabelRecord
@@ -16,7 +17,7 @@ from labelstream.schemas.settings import KafkaSettings, StreamSettings
 from labelstream.schemas.tables import DEAD_LETTERS, LABELS
 from labelstream.streaming.broker_errors import as_settings_error, broker_errors
 from labelstream.streaming.commit import Commit
-from labelstream.streaming.kafka_client import make_consumer, partitions_of
+from labelstream.streaming.kafka_client import abandon, make_consumer, make_producer, partitions_of
 from labelstream.streaming.retry import Patience
 
 # Together, and with Kafka Connect's headers, less than Kafka's default of max.message.bytes, 1,048,588.
@@ -25,6 +26,9 @@ MAX_KEY_BYTES = 50_000
 MAX_HEADERS_BYTES = 50_000
 HEADER_OVERHEAD_BYTES = 10
 PUBLISH_TIMEOUT_S = 120.0
+# Sending waits for nothing but a topic that the producer does not know, and the consumer loop waits with it.
+UNKNOWN_TOPIC_MS = 2000
+CLOSE_S = 5.0
 
 
 def check_output_topics(settings: KafkaSettings) -> None:
@@ -56,25 +60,37 @@ class Publisher:
         self._settings = settings
         self._producer = producer
 
+    @classmethod
+    def connected(cls, settings: KafkaSettings) -> Self:
+        """One with a producer of its own.
+
+        Raises:
+            BrokerUnavailable: No broker answers.
+            SettingsError: Kafka refuses us.
+        """
+        return cls(settings, make_producer(settings, max_block_ms=UNKNOWN_TOPIC_MS))
+
     def publish(self, commit: Commit) -> Future[None]:
         """Send everything; the future is done when the brokers have it.
 
         Raises:
-            BrokerUnavailable: The producer knows no broker.
+            BrokerUnavailable: A topic is not there, or nobody says whether it is.
         """
         with broker_errors():
             return _all_of([*self._send_labels(commit), *self._send_dead_letters(commit)])
 
     def close(self) -> None:
-        """Flush and disconnect."""
-        self._producer.close(timeout=5)
+        """Send what is left, if that is done within seconds, and disconnect."""
+        with suppress(KafkaTimeoutError):  # whoever ends because of Kafka must be able to say so
+            self._producer.flush(timeout=CLOSE_S)
+        abandon(self._producer)
 
     def _send_labels(self, commit: Commit) -> list[Any]:
         topic = self._settings.labels_topic
         if not topic:
             return []
         return [
-            self._producer.send(topic, key=row["label_key"].encode(), value=label_json(row))
+            self._send(topic, key=row["label_key"].encode(), value=label_json(row))
             for row in commit.tables[LABELS.name].to_pylist()
         ]
 
@@ -82,7 +98,16 @@ class Publisher:
         topic = self._settings.dead_letters_topic
         if not topic:
             return []
-        return [self._producer.send(topic, **dead_letter(row)) for row in commit.tables[DEAD_LETTERS.name].to_pylist()]
+        return [self._send(topic, **dead_letter(row)) for row in commit.tables[DEAD_LETTERS.name].to_pylist()]
+
+    def _send(self, topic: str, **message: Any) -> Any:
+        try:
+            return self._producer.send(topic, **message)
+        except KafkaTimeoutError as error:
+            raise BrokerUnavailable(
+                f"topic {topic} is not there, or no broker answers; create it if it was deleted, and check that the "
+                "brokers of LABELSTREAM_KAFKA_BOOTSTRAP_SERVERS are up"
+            ) from error
 
 
 def label_json(row: dict[str, Any]) -> bytes:

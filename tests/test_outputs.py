@@ -20,6 +20,7 @@ from labelstream.actors.application import Application
 from labelstream.schemas.errors import BrokerUnavailable, SettingsError
 from labelstream.schemas.label import LabelRecord
 from labelstream.schemas.settings import KafkaSettings
+from labelstream.streaming import outputs
 from labelstream.streaming.broker import KafkaCluster
 from labelstream.streaming.commit import Commit
 from labelstream.streaming.kafka_client import ensure_topics, make_admin, make_producer
@@ -171,6 +172,31 @@ def test_what_kafka_will_never_take_is_no_absent_broker(commit: Commit, error: E
     producer.futures[0].failure(error)
     with pytest.raises(SettingsError, match=remedy):
         done.result(timeout=0)
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize("kind", ["labels", "dead_letters"])
+def test_a_topic_that_was_deleted_is_named(commit: Commit, kafka: KafkaCluster, fresh_topics: MakeSettings, kind: str):
+    settings = fresh_topics(kafka.bootstrap_servers)
+    ensure_topics(settings.model_copy(update={f"{kind}_topic": None}))
+    with closing(Publisher.connected(settings)) as publisher, pytest.raises(BrokerUnavailable, match=f"topic {kind}-"):
+        publisher.publish(commit)
+
+
+@pytest.mark.broker
+def test_closing_gives_up_what_kafka_does_not_take(
+    commit: Commit, kafka_home: Path, fresh_topics: MakeSettings, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(outputs, "CLOSE_S", 0.1)
+    with KafkaCluster.start(home=kafka_home) as cluster:
+        settings = fresh_topics(cluster.bootstrap_servers)
+        ensure_topics(settings)
+        publisher = Publisher.connected(settings)
+        publisher.publish(commit).result(60)
+        cluster.kill(1)
+        done = publisher.publish(commit)
+        publisher.close()
+    assert isinstance(done.exception(timeout=60), BrokerUnavailable)
 
 
 @pytest.mark.broker
