@@ -108,7 +108,7 @@ class IngestActor:
         labeller, encoder, stream = self._settings.labeller, self._settings.encoder, self._settings.stream
         # By name: a restarted Ingest finds the others again, whoever started it.
         judges = self._judges = self._pool("labeller", labeller.replicas, labeller.answer_timeout_s)
-        scorers = self._pool("cross-encoder", encoder.replicas * encoder.enabled, encoder.answer_timeout_s)
+        scorers = self._pool("cross-encoder", encoder.replicas_if_enabled, encoder.answer_timeout_s)
         writer = RemoteWriter(self._find("writer"))
         return Services(
             judge=RemoteJudge(judges),

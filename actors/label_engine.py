@@ -15,9 +15,10 @@ from labelstream.schemas.errors import BadRecord
 from labelstream.schemas.judgements import JudgeDescription, Judgements
 from labelstream.schemas.model_card import read_card
 from labelstream.schemas.model_folder import fingerprint, model_folder
+from labelstream.schemas.model_settings import LabellerSettings
 from labelstream.schemas.prompt_encoder import EncodedPrompt
 from labelstream.schemas.scale import Floats, LabelScale, label_distribution
-from labelstream.schemas.settings import LabellerSettings, Settings
+from labelstream.schemas.settings import Settings
 
 # Enough prompts inside the engine that a step is always full, few enough that an urgent one is soon inside.
 _FILLS = 2

@@ -34,7 +34,7 @@ class ModelPool:
             self.add_labeller(number)
         self._cross_encoders = [
             start_actor(CrossEncoderActor, cross_encoder_options(settings, index), settings)
-            for index in range(settings.encoder.replicas * settings.encoder.enabled)
+            for index in range(settings.encoder.replicas_if_enabled)
         ]
 
     @property

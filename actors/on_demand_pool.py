@@ -46,7 +46,7 @@ class Pool(NamedTuple):
         """Those that run under their names."""
         return cls(
             NamedReplicas(settings, "labeller", settings.labeller.replicas),
-            NamedReplicas(settings, "cross-encoder", settings.encoder.replicas * settings.encoder.enabled),
+            NamedReplicas(settings, "cross-encoder", settings.encoder.replicas_if_enabled),
             NamedReplicas(settings, "ranker", 1),
         )
 

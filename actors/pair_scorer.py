@@ -17,9 +17,9 @@ from labelstream.actors.threads import compute_threads, processor_dtype
 from labelstream.schemas.errors import ModelUnusable
 from labelstream.schemas.model_card import ModelCard, read_card
 from labelstream.schemas.model_folder import fingerprint, model_folder, packaged_encoder, read_json
+from labelstream.schemas.model_settings import EncoderSettings
 from labelstream.schemas.prompt_encoder import PlainTokens
 from labelstream.schemas.scale import Floats, LabelScale, label_distribution
-from labelstream.schemas.settings import EncoderSettings
 
 _MODEL = "LABELSTREAM_ENCODER_MODEL"
 # No vocabulary in use has tokens this long on average, so a longer text is cut before it costs time.

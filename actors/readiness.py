@@ -19,7 +19,7 @@ def pool_names(settings: Settings, labellers: Collection[int]) -> list[str]:
         settings: Where ``encoder`` matters.
         labellers: Numbers of those that take work; one that loads its model could not answer.
     """
-    encoders = range(settings.encoder.replicas * settings.encoder.enabled)
+    encoders = range(settings.encoder.replicas_if_enabled)
     return [*map(labeller_name, labellers), *map(cross_encoder_name, encoders)]
 
 

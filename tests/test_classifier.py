@@ -17,10 +17,11 @@ from labelstream.actors import pair_scorer
 from labelstream.actors.label_engine import LabelEngine
 from labelstream.actors.pair_scorer import PairScorer
 from labelstream.schemas.errors import BadRecord, ModelUnusable, SettingsError
+from labelstream.schemas.model_settings import EncoderSettings
 from labelstream.schemas.pair_encoder import PairEncoder
 from labelstream.schemas.prompt_encoder import EncodedPrompt
 from labelstream.schemas.scale import LabelScale, label_distribution
-from labelstream.schemas.settings import EncoderSettings, Settings
+from labelstream.schemas.settings import Settings
 
 pytestmark = [
     pytest.mark.engine,

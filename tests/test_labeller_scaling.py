@@ -23,7 +23,8 @@ from labelstream.actors.model_pool import ModelPool
 from labelstream.actors.named_replicas import NamedReplicas
 from labelstream.actors.replica_watch import ReplicaWatch
 from labelstream.schemas.judgements import JudgeDescription, Judgements
-from labelstream.schemas.settings import EncoderSettings, KafkaSettings, LabellerSettings, RaySettings, Settings
+from labelstream.schemas.model_settings import EncoderSettings, LabellerSettings
+from labelstream.schemas.settings import KafkaSettings, RaySettings, Settings
 from labelstream.streaming.broker import KafkaCluster
 from labelstream.streaming.kafka_client import ensure_topics
 from labelstream.streaming.lake import Lake

@@ -17,7 +17,8 @@ from labelstream.actors import model_pool, models_deployment
 from labelstream.actors.busy_meter import WorkReport
 from labelstream.actors.models_deployment import Models
 from labelstream.schemas.judgements import JudgeDescription, Judgements
-from labelstream.schemas.settings import EncoderSettings, LabellerSettings, Settings
+from labelstream.schemas.model_settings import EncoderSettings, LabellerSettings
+from labelstream.schemas.settings import Settings
 
 TIMEOUT = 60
 

@@ -12,9 +12,9 @@ from models import shop_texts, tiny_cross_encoder, tiny_llama
 from labelstream.actors import pair_scorer
 from labelstream.actors.pair_scorer import PairScorer
 from labelstream.schemas.errors import MissingDependency, ModelUnusable
+from labelstream.schemas.model_settings import EncoderSettings
 from labelstream.schemas.product import Product, product_text
 from labelstream.schemas.scale import LabelScale, label_distribution
-from labelstream.schemas.settings import EncoderSettings
 
 pytestmark = pytest.mark.engine
 

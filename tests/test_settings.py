@@ -7,7 +7,8 @@ from typer.testing import CliRunner
 
 from labelstream.cli import app
 from labelstream.schemas.errors import SettingsError
-from labelstream.schemas.settings import KafkaSettings, LabellerSettings, LakeSettings, Settings
+from labelstream.schemas.model_settings import LabellerSettings
+from labelstream.schemas.settings import KafkaSettings, LakeSettings, Settings
 
 SECRET = "s3cr3t-never-shown"
 SECRETS = ("KAFKA_SASL_PASSWORD", "KAFKA_SSL_PASSWORD", "LAKE_S3_KEY_ID", "LAKE_S3_SECRET")

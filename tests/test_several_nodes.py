@@ -19,10 +19,9 @@ from stream import KnownLog
 from labelstream.actors import application as module
 from labelstream.actors.application import Application, Progress
 from labelstream.actors.ingest import ingest_options
+from labelstream.schemas.model_settings import EncoderSettings, LabellerSettings
 from labelstream.schemas.settings import (
-    EncoderSettings,
     KafkaSettings,
-    LabellerSettings,
     LakeSettings,
     RaySettings,
     Settings,

@@ -22,10 +22,10 @@ from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
 from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.model_card import ModelCard, make_readable, read_card, write_card
+from labelstream.schemas.model_settings import PromptSettings
 from labelstream.schemas.prompt import Prompt
 from labelstream.schemas.prompt_encoder import PromptEncoder
 from labelstream.schemas.scale import LabelScale
-from labelstream.schemas.settings import PromptSettings
 from labelstream.training.calibration import fit_temperature
 from labelstream.training.demo_catalogue import demo_catalogue
 from labelstream.training.demo_model import label_log_probabilities, new_model, train
