@@ -22,9 +22,8 @@ from labelstream.schemas.errors import TransientError
 from labelstream.schemas.judgements import JudgeDescription
 from labelstream.schemas.settings import Settings
 from labelstream.streaming.ingest import IngestReport
-from labelstream.streaming.kafka_client import EndOffsets
-from labelstream.streaming.outputs import check_output_topics
 from labelstream.streaming.retry import Endurance
+from labelstream.streaming.topics import EndOffsets
 
 logger = logging.getLogger(__name__)
 
@@ -81,11 +80,10 @@ class Application:
     def __enter__(self) -> Self:
         kafka = self._settings.kafka
         # First of all: a broker or a topic that is not there is found out before the models are loaded.
-        ends = EndOffsets(kafka, [kafka.events_topic, kafka.products_topic])
-        self._end_offsets = self._closing.enter_context(ends)
+        self._end_offsets = self._closing.enter_context(EndOffsets(kafka, kafka.input_topics))
         try:
             self._end_offsets()
-            check_output_topics(kafka)
+            self._end_offsets.check(kafka.output_topics)
             if not ray.is_initialized():
                 start_ray(self._settings)
                 self._leaves_ray = True

@@ -31,11 +31,11 @@ from labelstream.streaming.batch import BatchBuilder
 from labelstream.streaming.broker import KafkaCluster
 from labelstream.streaming.commit import OffsetRange
 from labelstream.streaming.importers import publish_products, read_chorus_products
-from labelstream.streaming.kafka_client import ensure_topics
 from labelstream.streaming.lake import Lake
 from labelstream.streaming.local_store import LocalStore
 from labelstream.streaming.records import Record, RecordRange
 from labelstream.streaming.replay import documents, replay
+from labelstream.streaming.topics import ensure_topics
 
 REPEATS = 5
 

@@ -34,9 +34,9 @@ from endpoint_parts import Answers, Endpoint, Engine, Load, quantile
 from labelstream.schemas.settings import Settings
 from labelstream.streaming.broker import KafkaCluster
 from labelstream.streaming.importers import publish_products
-from labelstream.streaming.kafka_client import ensure_topics
 from labelstream.streaming.lake import Lake
 from labelstream.streaming.publish import Outgoing, publish
+from labelstream.streaming.topics import ensure_topics
 
 CALLERS, PAIRS = (1, 16, 64), (1, 32)
 BESIDE_STREAM = (1, 4)

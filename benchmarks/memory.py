@@ -46,8 +46,8 @@ from labelstream.actors.application import Application
 from labelstream.schemas.settings import Settings
 from labelstream.streaming.broker import KafkaCluster
 from labelstream.streaming.importers import publish_products
-from labelstream.streaming.kafka_client import ensure_topics
 from labelstream.streaming.publish import Outgoing, publish
+from labelstream.streaming.topics import ensure_topics
 
 SAMPLE_EVERY_S = 0.5
 PRODUCTS = 1000

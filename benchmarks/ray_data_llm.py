@@ -48,7 +48,7 @@ from labelstream.schemas.prompt import Prompt
 from labelstream.schemas.settings import Settings, StreamSettings
 from labelstream.streaming.broker import KafkaCluster
 from labelstream.streaming.importers import publish_products
-from labelstream.streaming.kafka_client import ensure_topics
+from labelstream.streaming.topics import ensure_topics
 
 # What is in flight at once; Ray Data's default of 8 batches of 32 keeps vLLM's 256 sequences just about full.
 PEER_BATCH, PEER_BATCHES = 64, 16

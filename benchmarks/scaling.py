@@ -37,7 +37,7 @@ from labelstream.schemas.judgements import JudgeDescription, Judgements
 from labelstream.schemas.settings import Settings
 from labelstream.streaming.broker import KafkaCluster
 from labelstream.streaming.importers import publish_products
-from labelstream.streaming.kafka_client import ensure_topics
+from labelstream.streaming.topics import ensure_topics
 
 SECONDS_OF_A_DAY = 86_400
 

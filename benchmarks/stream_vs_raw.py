@@ -51,7 +51,7 @@ from labelstream.actors.vllm_engine import engine_environment
 from labelstream.schemas.settings import Settings, StreamSettings
 from labelstream.streaming.broker import KafkaCluster
 from labelstream.streaming.importers import publish_products
-from labelstream.streaming.kafka_client import ensure_topics
+from labelstream.streaming.topics import ensure_topics
 
 CostOf = Callable[[Texts], Cost]
 

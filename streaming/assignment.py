@@ -10,11 +10,12 @@ from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, T
 from kafka.errors import KafkaError, RebalanceInProgressError, RetriableError
 
 from labelstream.schemas.errors import BrokerUnavailable
+from labelstream.streaming.broker_errors import broker_errors
 from labelstream.streaming.buffer import Partition
 from labelstream.streaming.commit import OffsetRange
-from labelstream.streaming.kafka_client import broker_errors, partitions_of
 from labelstream.streaming.reading import refuse_if_beyond
 from labelstream.streaming.retry import Endurance, RetriedCall
+from labelstream.streaming.topics import partitions_of
 
 if TYPE_CHECKING:
     from labelstream.schemas.settings import Settings
@@ -68,7 +69,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyth
             BrokerUnavailable: No broker answers.
             SettingsError: A topic does not exist, or Kafka refuses us.
         """
-        topics = [self._kafka.products_topic, self._kafka.events_topic]
+        topics = self._kafka.input_topics
         with broker_errors():
             partitions = [partition for topic in topics for partition in partitions_of(self._consumer, topic)]
         if self._kafka.assignment == "group":

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from kafka import KafkaConsumer
 
 from labelstream.schemas.errors import BrokerUnavailable
-from labelstream.streaming.kafka_client import broker_errors, partitions_of
+from labelstream.streaming.broker_errors import broker_errors
 from labelstream.streaming.retry import RetriedCall
+from labelstream.streaming.topics import partitions_of
 
 if TYPE_CHECKING:
     from labelstream.schemas.settings import Settings

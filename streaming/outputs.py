@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import closing, suppress
+from contextlib import suppress
 from typing import Any, Self
 
 from kafka import KafkaProducer
@@ -17,7 +17,7 @@ from labelstream.schemas.settings import KafkaSettings, StreamSettings
 from labelstream.schemas.tables import DEAD_LETTERS, LABELS
 from labelstream.streaming.broker_errors import as_settings_error, broker_errors
 from labelstream.streaming.commit import Commit
-from labelstream.streaming.kafka_client import abandon, make_consumer, make_producer, partitions_of
+from labelstream.streaming.kafka_client import abandon, make_producer
 from labelstream.streaming.retry import Patience
 
 # Together, and with Kafka Connect's headers, less than Kafka's default of max.message.bytes, 1,048,588.
@@ -29,18 +29,6 @@ PUBLISH_TIMEOUT_S = 120.0
 # Sending waits for nothing but a topic that the producer does not know, and the consumer loop waits with it.
 UNKNOWN_TOPIC_MS = 2000
 CLOSE_S = 5.0
-
-
-def check_output_topics(settings: KafkaSettings) -> None:
-    """Find out before models are loaded, and not at the first batch.
-
-    Raises:
-        BrokerUnavailable: No broker answers.
-        SettingsError: A topic that is set does not exist.
-    """
-    with closing(make_consumer(settings, group=False)) as consumer, broker_errors():
-        for topic in filter(None, (settings.labels_topic, settings.dead_letters_topic)):
-            partitions_of(consumer, topic)
 
 
 def broker_patience(stream: StreamSettings) -> Patience:

@@ -8,8 +8,8 @@ import numpy as np
 
 from labelstream.schemas.drift import population_stability_index
 from labelstream.schemas.settings import Settings
-from labelstream.streaming.kafka_client import EndOffsets
 from labelstream.streaming.lake import Lake
+from labelstream.streaming.topics import EndOffsets
 
 DRIFT_WINDOW = 5000
 DRIFT_MINIMUM = 200
@@ -44,7 +44,7 @@ def partition_lags(settings: Settings, lake: Lake) -> list[PartitionLag]:
         SettingsError: A topic does not exist.
     """
     offsets = lake.offsets()
-    with EndOffsets(settings.kafka, [settings.kafka.events_topic, settings.kafka.products_topic]) as ask:
+    with EndOffsets(settings.kafka, settings.kafka.input_topics) as ask:
         lags = ask.lags(offsets)
     return [
         PartitionLag(partition.topic, partition.partition, offsets.get((partition.topic, partition.partition), 0), lag)

@@ -11,9 +11,9 @@ from standins import ThreadWriter
 from stream import KnownLog, Replica, stream_settings, wait_until
 
 from labelstream.schemas.settings import KafkaSettings, Settings
-from labelstream.streaming.kafka_client import ensure_topics
 from labelstream.streaming.lake import Lake
 from labelstream.streaming.local_store import LocalStore
+from labelstream.streaming.topics import ensure_topics
 
 
 class Stage:

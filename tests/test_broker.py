@@ -16,9 +16,10 @@ from labelstream.schemas.settings import KafkaSettings, Settings
 from labelstream.streaming import broker, mock_broker
 from labelstream.streaming.broker import KafkaCluster, find_kafka_home, local_broker
 from labelstream.streaming.broker_node import free_ports, port_is_free
-from labelstream.streaming.kafka_client import EndOffsets, ensure_topics, make_admin, make_consumer, partitions_of
+from labelstream.streaming.kafka_client import make_admin, make_consumer
 from labelstream.streaming.mock_broker import MockCluster
 from labelstream.streaming.publish import Outgoing, publish
+from labelstream.streaming.topics import EndOffsets, ensure_topics, partitions_of
 
 RECORDS = [Outgoing(b"key-%d" % number, b"value-%d" % number) for number in range(500)]
 

@@ -16,8 +16,8 @@ from stream import KnownLog, wait_until
 
 from labelstream.schemas.settings import KafkaSettings, LakeSettings
 from labelstream.streaming.broker import KafkaCluster
-from labelstream.streaming.kafka_client import ensure_topics
 from labelstream.streaming.lake import Lake
+from labelstream.streaming.topics import ensure_topics
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.broker, pytest.mark.engine, pytest.mark.timeout(1200)]
 

@@ -16,7 +16,8 @@ from labelstream.schemas.product import Product
 from labelstream.streaming.broker import KafkaCluster
 from labelstream.streaming.chorus import parse_chorus_product, readable_name
 from labelstream.streaming.importers import BadLine, publish_products, read_chorus_products, read_products
-from labelstream.streaming.kafka_client import EndOffsets, ensure_topics, make_consumer, partitions_of
+from labelstream.streaming.kafka_client import make_consumer
+from labelstream.streaming.topics import EndOffsets, ensure_topics, partitions_of
 
 CARTRIDGE = {
     "id": "1399",

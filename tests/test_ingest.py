@@ -17,9 +17,10 @@ from labelstream.schemas.errors import ModelUnavailable, OffsetsBeyondTopic
 from labelstream.schemas.settings import KafkaSettings
 from labelstream.streaming import assignment
 from labelstream.streaming.broker import KafkaCluster
-from labelstream.streaming.kafka_client import EndOffsets, ensure_topics, make_producer, partitions_of
+from labelstream.streaming.kafka_client import make_producer
 from labelstream.streaming.lake import Lake
 from labelstream.streaming.publish import publish
+from labelstream.streaming.topics import EndOffsets, ensure_topics, partitions_of
 
 pytestmark = pytest.mark.broker
 

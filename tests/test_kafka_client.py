@@ -16,15 +16,9 @@ from labelstream.schemas.settings import KafkaSettings
 from labelstream.streaming.broker import KafkaCluster
 from labelstream.streaming.broker_errors import as_transient, broker_errors
 from labelstream.streaming.broker_node import free_ports
-from labelstream.streaming.kafka_client import (
-    EndOffsets,
-    client_options,
-    ensure_topics,
-    make_admin,
-    make_consumer,
-    make_producer,
-)
+from labelstream.streaming.kafka_client import client_options, make_admin, make_consumer, make_producer
 from labelstream.streaming.publish import Outgoing, publish
+from labelstream.streaming.topics import EndOffsets, ensure_topics
 
 
 @pytest.mark.parametrize(

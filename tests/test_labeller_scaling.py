@@ -26,8 +26,8 @@ from labelstream.schemas.judgements import JudgeDescription, Judgements
 from labelstream.schemas.model_settings import EncoderSettings, LabellerSettings
 from labelstream.schemas.settings import KafkaSettings, RaySettings, Settings
 from labelstream.streaming.broker import KafkaCluster
-from labelstream.streaming.kafka_client import ensure_topics
 from labelstream.streaming.lake import Lake
+from labelstream.streaming.topics import ensure_topics
 
 TIMEOUT = 60
 NAMESPACE = "scaling"

@@ -37,9 +37,9 @@ from labelstream.streaming.broker import KafkaCluster
 from labelstream.streaming.broker_node import free_ports
 from labelstream.streaming.durations import BOUNDS, Durations
 from labelstream.streaming.ingest import IngestReport
-from labelstream.streaming.kafka_client import ensure_topics
 from labelstream.streaming.lake import Lake
 from labelstream.streaming.status import DRIFT_MINIMUM, label_drift
+from labelstream.streaming.topics import ensure_topics
 from labelstream.training.registry import Registry
 
 TOTALS = {outcome: 10 * number for number, outcome in enumerate(OUTCOMES, 1)} | {"records": 280}

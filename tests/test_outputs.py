@@ -23,7 +23,7 @@ from labelstream.schemas.settings import KafkaSettings
 from labelstream.streaming import outputs
 from labelstream.streaming.broker import KafkaCluster
 from labelstream.streaming.commit import Commit
-from labelstream.streaming.kafka_client import ensure_topics, make_admin, make_producer
+from labelstream.streaming.kafka_client import make_admin, make_producer
 from labelstream.streaming.outputs import (
     HEADER_OVERHEAD_BYTES,
     MAX_HEADERS_BYTES,
@@ -33,6 +33,7 @@ from labelstream.streaming.outputs import (
     dead_letter,
     label_json,
 )
+from labelstream.streaming.topics import ensure_topics
 
 
 class RecordingProducer:

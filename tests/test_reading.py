@@ -20,9 +20,10 @@ from stream import KnownLog, wait_until
 from labelstream.schemas.errors import OffsetsBeyondTopic, UnreadableRecords
 from labelstream.schemas.judgements import Judgements
 from labelstream.streaming.broker import KafkaCluster
-from labelstream.streaming.kafka_client import EndOffsets, ensure_topics, make_admin, make_producer
+from labelstream.streaming.kafka_client import make_admin, make_producer
 from labelstream.streaming.lake import Lake
 from labelstream.streaming.publish import Outgoing, publish
+from labelstream.streaming.topics import EndOffsets, ensure_topics
 
 pytestmark = pytest.mark.broker
 

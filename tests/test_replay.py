@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from labelstream.schemas.errors import BrokerUnavailable
 from labelstream.streaming.broker import KafkaCluster
-from labelstream.streaming.kafka_client import EndOffsets, ensure_topics, make_consumer, partitions_of
+from labelstream.streaming.kafka_client import make_consumer
 from labelstream.streaming.publish import Outgoing
 from labelstream.streaming.replay import Document, ReplayCounts, documents, paced, read_document, replay
+from labelstream.streaming.topics import EndOffsets, ensure_topics, partitions_of
 
 QUERY = b'{"index": "ubi_queries", "query_id": "q1", "user_query": "lamp"}'
 EVENT = b'{"action_name": "click",  "query_id": "q1"}'

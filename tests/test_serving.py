@@ -27,9 +27,9 @@ from labelstream.schemas.product import Product
 from labelstream.schemas.settings import KafkaSettings, LakeSettings
 from labelstream.streaming.broker import KafkaCluster
 from labelstream.streaming.importers import publish_products
-from labelstream.streaming.kafka_client import ensure_topics
 from labelstream.streaming.lake import Lake
 from labelstream.streaming.publish import Outgoing, publish
+from labelstream.streaming.topics import ensure_topics
 
 pytestmark = [pytest.mark.slow, pytest.mark.broker, pytest.mark.engine, pytest.mark.timeout(600)]
 

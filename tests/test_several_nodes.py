@@ -29,8 +29,8 @@ from labelstream.schemas.settings import (
     StreamSettings,
 )
 from labelstream.streaming.broker import KafkaCluster
-from labelstream.streaming.kafka_client import ensure_topics
 from labelstream.streaming.lake import Lake
+from labelstream.streaming.topics import ensure_topics
 
 pytestmark = [pytest.mark.slow, pytest.mark.broker, pytest.mark.engine, pytest.mark.timeout(600)]
 

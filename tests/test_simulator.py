@@ -25,8 +25,8 @@ from labelstream.schemas.messages import UbiEvent, UbiQuery, parse_search_event
 from labelstream.schemas.product import Product
 from labelstream.schemas.scale import LabelScale
 from labelstream.streaming.broker import KafkaCluster
-from labelstream.streaming.kafka_client import EndOffsets
 from labelstream.streaming.records import Record
+from labelstream.streaming.topics import EndOffsets
 from labelstream.training.engagement_counts import EngagementCounts, read_counts
 from labelstream.training.judgments import JudgedPairs
 from labelstream.training.simulated_log import APPLICATION, LogCounts, write_log

@@ -20,7 +20,6 @@ from labelstream.schemas.errors import BrokerUnavailable, SettingsError
 from labelstream.schemas.settings import KafkaSettings, Settings
 from labelstream.streaming.broker import KafkaCluster
 from labelstream.streaming.broker_node import free_ports
-from labelstream.streaming.kafka_client import ensure_topics
 from labelstream.streaming.lake import Lake
 from labelstream.streaming.status import (
     DRIFT_MINIMUM,
@@ -32,6 +31,7 @@ from labelstream.streaming.status import (
     label_versions,
     partition_lags,
 )
+from labelstream.streaming.topics import ensure_topics
 
 MakeSettings = Callable[..., KafkaSettings]
 PARTITIONS = 3

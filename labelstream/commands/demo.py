@@ -94,8 +94,8 @@ def _settings(folder: Path, model: Path, environment: dict[str, str]) -> Setting
 
 def _send(settings: Settings, sessions: int, seed: int) -> None:
     from labelstream.streaming.importers import publish_products
-    from labelstream.streaming.kafka_client import ensure_topics
     from labelstream.streaming.publish import Outgoing, publish
+    from labelstream.streaming.topics import ensure_topics
     from labelstream.training.demo_catalogue import demo_catalogue
     from labelstream.training.demo_log import search_log
 

@@ -28,7 +28,7 @@ def import_products(
 ) -> None:
     """Publish a catalogue to the products topic, keyed by product id. Lines that cannot be used are reported."""
     from labelstream.streaming.importers import BadLine, publish_products, read_chorus_products, read_products
-    from labelstream.streaming.kafka_client import ensure_topics
+    from labelstream.streaming.topics import ensure_topics
 
     settings = Settings.load()
     bad: list[BadLine] = []

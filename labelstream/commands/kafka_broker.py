@@ -20,7 +20,7 @@ def kafka(
 ) -> None:
     """Run a local Kafka broker until Ctrl-C: Apache Kafka if KAFKA_HOME points at one, else a mock for a first look."""
     from labelstream.streaming.broker import local_broker
-    from labelstream.streaming.kafka_client import ensure_topics
+    from labelstream.streaming.topics import ensure_topics
 
     with stop_signals() as stopping, local_broker(folder) as broker:
         environment = broker.settings_environment()

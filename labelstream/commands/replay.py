@@ -21,8 +21,8 @@ def replay(
     limit: Annotated[int | None, typer.Option(min=1, help="Records at most.")] = None,
 ) -> None:
     """Send a recorded search log to Kafka, byte for byte, as the shop would have."""
-    from labelstream.streaming.kafka_client import ensure_topics
     from labelstream.streaming.replay import replay as send
+    from labelstream.streaming.topics import ensure_topics
 
     settings = Settings.load()
     ensure_topics(settings.kafka)

@@ -81,8 +81,8 @@ def _print(simulation: Simulation, counts: LogCounts, out: Path, truth: Path) ->
 
 
 def _publish(log: Path, kafka: KafkaSettings, documents: int) -> None:
-    from labelstream.streaming.kafka_client import ensure_topics
     from labelstream.streaming.replay import replay
+    from labelstream.streaming.topics import ensure_topics
 
     ensure_topics(kafka)
     with progress_bar() as bar:
