@@ -80,11 +80,11 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyth
         self._consumer.assign(ours)
         self.on_partitions_assigned(ours)
 
-    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+    def on_partitions_assigned(self, assigned: Iterable[Partition]) -> None:
         """Note partitions to be started; kafka-python calls this."""
-        self.read_from_lake(map(_key, assigned))
+        self.read_from_lake(assigned)
 
-    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+    def on_partitions_revoked(self, revoked: Iterable[Partition]) -> None:
         """Finish or give back what is in flight; kafka-python calls this, also on close."""
         # kafka-python 3.0.12 forgets a rebalance that it began because a topic's metadata changed, if the join
         # outlasts one poll(): the group then has an assignment that we never hear of. Asking for a rejoin
@@ -92,16 +92,16 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyth
         self._consumer._coordinator.request_rejoin()
         self._let_go(revoked, self._on_revoked)
 
-    def on_partitions_lost(self, lost: Iterable[TopicPartition]) -> None:
+    def on_partitions_lost(self, lost: Iterable[Partition]) -> None:
         """Give back what is in flight; kafka-python calls this."""
         self._let_go(lost, self._on_lost)
 
-    def _let_go(self, partitions: Iterable[TopicPartition], tell: Callable[[set[Partition]], None]) -> None:
-        gone = set(map(_key, partitions))
+    def _let_go(self, partitions: Iterable[Partition], tell: Callable[[set[Partition]], None]) -> None:
+        gone = set(partitions)
         if gone:
             tell(gone)
             self._unsettled -= gone
-            self._progress = {tp: position for tp, position in self._progress.items() if _key(tp) not in gone}
+            self._progress = {tp: position for tp, position in self._progress.items() if tp not in gone}
 
     def read_from_lake(self, partitions: Iterable[Partition]) -> None:
         """Have partitions (re)started at the lake's offsets by the next ``settle()``."""
@@ -140,10 +140,10 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyth
             begins, ends = self._consumer.beginning_offsets(keys), self._consumer.end_offsets(keys)
         started = {}
         for key in keys:
-            offset = consumed.get(_key(key), begins[key])
+            offset = consumed.get(key, begins[key])
             refuse_if_beyond(key, offset, ends[key])
             self._consumer.seek(key, max(offset, begins[key]))
-            started[_key(key)] = offset
+            started[key] = offset
         return started
 
     def note_progress(self, ranges: Iterable[OffsetRange]) -> None:
@@ -168,7 +168,3 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyth
         elif isinstance(answer, BaseException):
             self.failed_commits += 1
             logger.warning("the advisory offset commit failed: %s", answer)
-
-
-def _key(partition: TopicPartition) -> Partition:
-    return partition.topic, partition.partition

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from labelstream.streaming.commit import OffsetRange
 from labelstream.streaming.records import Record, RecordRange
 
+# kafka-python's TopicPartition is such a tuple too: in sets and as keys the two are the same.
 Partition = tuple[str, int]
 
 

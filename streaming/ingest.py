@@ -158,7 +158,7 @@ class Ingest:
             partition
             for partition in assigned
             if full
-            or (partition.topic, partition.partition) not in begun
+            or partition not in begun
             or (events_closed and partition.topic == self._settings.kafka.events_topic)
         }
         now = self._consumer.paused()

@@ -73,7 +73,7 @@ class Reading:
         """
         for partition, messages in polled.items():
             self._look_into(partition, messages[0].offset)
-            self._buffer.add((partition.topic, partition.partition), map(_record, messages))
+            self._buffer.add(partition, map(_record, messages))
 
     def note_holes(self) -> None:
         """Where the consumer has gone on without a record (transaction markers, compaction), so does the buffer.
@@ -82,17 +82,17 @@ class Reading:
             BrokerUnavailable: No broker answers.
             OffsetsBeyondTopic: The topic was made anew.
         """
-        for topic, number in self._buffer.positions:
-            partition = TopicPartition(topic, number)
+        for begun in self._buffer.positions:
+            partition = TopicPartition(*begun)
             if partition in self._consumer.assignment() - self._consumer.paused():
                 with broker_errors():
                     position = self._consumer.position(partition)
                 if position is not None:
                     self._look_into(partition, position)
-                    self._buffer.reach((topic, number), position)
+                    self._buffer.reach(partition, position)
 
     def _look_into(self, partition: TopicPartition, found: int) -> None:
-        expected = self._buffer.following((partition.topic, partition.partition))
+        expected = self._buffer.following(partition)
         if expected is None or found == expected:
             return
         with broker_errors():

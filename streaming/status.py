@@ -47,7 +47,7 @@ def partition_lags(settings: Settings, lake: Lake) -> list[PartitionLag]:
     with EndOffsets(settings.kafka, settings.kafka.input_topics) as ask:
         lags = ask.lags(offsets)
     return [
-        PartitionLag(partition.topic, partition.partition, offsets.get((partition.topic, partition.partition), 0), lag)
+        PartitionLag(partition.topic, partition.partition, offsets.get(partition, 0), lag)
         for partition, lag in sorted(lags.items())
     ]
 

@@ -142,11 +142,11 @@ class EndOffsets:
             SettingsError: A topic does not exist.
         """
         ends = self()
-        unread = [partition for partition in ends if (partition.topic, partition.partition) not in consumed]
+        unread = [partition for partition in ends if partition not in consumed]
         with broker_errors():  # retention may have moved the beginning of what nobody has read
             begins = self._consumer.beginning_offsets(unread) if unread else {}
         return {
-            partition: max(0, int(end) - consumed.get((partition.topic, partition.partition), begins.get(partition, 0)))
+            partition: max(0, int(end) - consumed.get(partition, begins.get(partition, 0)))
             for partition, end in ends.items()
         }
 
