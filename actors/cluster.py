@@ -77,16 +77,14 @@ def start_actor(actor: type, options: Mapping[str, Any], *arguments: Any, patien
         SettingsError: Somebody else goes on under this name.
     """
     taken = retry_if_exception_type(ActorAlreadyExistsError)
+    again = Retrying(retry=taken, stop=stop_after_delay(patience_s), wait=wait_fixed(0.5), reraise=True)
     try:
-        for attempt in Retrying(retry=taken, stop=stop_after_delay(patience_s), wait=wait_fixed(0.5), reraise=True):
-            with attempt:
-                return ray.remote(actor).options(**options).remote(*arguments)
+        return again(lambda: ray.remote(actor).options(**options).remote(*arguments))
     except ActorAlreadyExistsError as error:
         raise SettingsError(
             f"{options['name']} runs already in the Ray namespace {options['namespace']}; stop the other labelstream, "
             "or give this one another LABELSTREAM_RAY_NAMESPACE"
         ) from error
-    raise AssertionError("unreachable: the last attempt raises")
 
 
 def answer(reference: Any, name: str, timeout_s: float) -> Any:

@@ -23,7 +23,7 @@ class AnswerGenerations:
     def __init__(self, environment: lmdb.Environment, meta: lmdb._Database) -> None:
         self.databases = (environment.open_db(b"answers"), environment.open_db(b"answers-2"))
         self._meta = meta
-        self._most_pages = _SHARE * environment.info()["map_size"] / environment.stat()["psize"]
+        self._most_pages = _SHARE * most_pages(environment)
 
     def get(self, transaction: lmdb.Transaction, key: bytes) -> bytes | None:
         """The newest answer of this key."""
@@ -61,6 +61,11 @@ class AnswerGenerations:
 
     def _young(self, transaction: lmdb.Transaction) -> int:
         return int(bytes(transaction.get(_YOUNG, b"0", db=self._meta)))
+
+
+def most_pages(environment: lmdb.Environment) -> float:
+    """How many pages the file may have."""
+    return environment.info()["map_size"] / environment.stat()["psize"]
 
 
 def pages(transaction: lmdb.Transaction, database: lmdb._Database) -> int:

@@ -16,7 +16,7 @@ import lmdb
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from labelstream.schemas.errors import LakeUnavailable, SettingsError, StoreFull
-from labelstream.streaming.answer_generations import AnswerGenerations, pages
+from labelstream.streaming.answer_generations import AnswerGenerations, most_pages, pages
 from labelstream.streaming.known_label import KnownLabel
 from labelstream.streaming.known_product import KnownProduct
 
@@ -59,7 +59,7 @@ class LocalStore:
         self._meta = self._environment.open_db(b"meta")
         self._answers = AnswerGenerations(self._environment, self._meta)
         self._of_lake = (self._products, self._aliases, self._queries, self._labels, self._meta)
-        self._most_pages = (1 - _RESERVE) * self._environment.info()["map_size"] / self._environment.stat()["psize"]
+        self._most_pages = (1 - _RESERVE) * most_pages(self._environment)
 
     def __enter__(self) -> Self:
         return self
@@ -78,11 +78,8 @@ class LocalStore:
         Raises:
             LakeUnavailable: The file cannot be read, or too many processes read it.
         """
-        try:
-            with self._environment.begin() as transaction:
-                yield StoreReader(self, transaction)
-        except lmdb.Error as error:
-            raise LakeUnavailable(f"local store: {error}") from error
+        with self._our_errors(), self._environment.begin() as transaction:
+            yield StoreReader(self, transaction)
 
     @contextmanager
     def writer(self) -> Iterator[StoreWriter]:
@@ -111,17 +108,18 @@ class LocalStore:
             LakeUnavailable: See ``writer``.
         """
         try:
-            with self.writer() as writer:
-                return change(writer)
+            return self._change(change)
         except StoreFull:
             with self._our_errors():
                 if not self._forget_answers():
                     raise
         full = retry_if_exception_type(StoreFull)
-        for attempt in Retrying(retry=full, stop=stop_after_delay(_READERS_S), wait=wait_fixed(0.1), reraise=True):
-            with attempt, self.writer() as writer:
-                return change(writer)
-        raise AssertionError("unreachable: the last attempt raises")
+        again = Retrying(retry=full, stop=stop_after_delay(_READERS_S), wait=wait_fixed(0.1), reraise=True)
+        return again(lambda: self._change(change))
+
+    def _change(self, change: Callable[[StoreWriter], _Result]) -> _Result:
+        with self.writer() as writer:
+            return change(writer)
 
     def _forget_answers(self) -> bool:
         """Whether there were any."""

@@ -59,9 +59,5 @@ def _before(seconds: float) -> str:
 
 def _run(lake: Lake, statement: str) -> int:
     busy = retry_if_exception_type(LakeBusy)
-    for attempt in Retrying(
-        retry=busy, stop=stop_after_attempt(8), wait=wait_random_exponential(0.1, max=5), reraise=True
-    ):
-        with attempt:
-            return len(lake.query(statement))
-    raise AssertionError("unreachable: the last attempt raises")
+    again = Retrying(retry=busy, stop=stop_after_attempt(8), wait=wait_random_exponential(0.1, max=5), reraise=True)
+    return len(again(lake.query, statement))

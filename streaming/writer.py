@@ -54,10 +54,8 @@ class LakeWriter:
             TransientError: Nothing was written, try again.
         """
         busy = retry_if_exception_type(LakeBusy)
-        for attempt in Retrying(retry=busy, stop=stop_after_delay(PATIENCE_S), wait=WAIT, reraise=True):
-            with attempt:
-                return self._commit(commit)
-        raise AssertionError("unreachable: the last attempt raises")
+        again = Retrying(retry=busy, stop=stop_after_delay(PATIENCE_S), wait=WAIT, reraise=True)
+        return again(self._commit, commit)
 
     def _commit(self, commit: Commit) -> Receipt:
         fresh = commit
