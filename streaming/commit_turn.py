@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
+from labelstream.streaming.ducklake import CATALOGUE
 from labelstream.streaming.lake_errors import as_lake_error
 
 if TYPE_CHECKING:
@@ -53,8 +54,7 @@ class CommitTurn:
 
     def _ask(self, statement: str) -> None:
         assert self._cursor is not None
-        quoted = statement.replace("'", "''")
-        self._cursor.execute(f"FROM postgres_query('__ducklake_metadata_lake', '{quoted}')").fetchall()
+        self._cursor.execute("FROM postgres_query(?, ?)", [CATALOGUE, statement]).fetchall()
 
     def _end(self) -> None:
         assert self._cursor is not None

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from labelstream.schemas.settings import LakeSettings
 
 
+# The database of DuckLake's own tables, beside the one that is attached as ``lake``.
+CATALOGUE = "__ducklake_metadata_lake"
+
+
 def connect(settings: LakeSettings, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection whose current schema is the lake.
 

@@ -12,10 +12,10 @@ import pyarrow as pa
 
 from labelstream.schemas.errors import LakeUnavailable, SettingsError, StaleBatch
 from labelstream.schemas.settings import LakeSettings
-from labelstream.schemas.tables import CONSUMED, OFFSETS, PRODUCTS, WAITING
+from labelstream.schemas.tables import OFFSETS, OUTCOMES, PRODUCTS, WAITING
 from labelstream.streaming.commit import Commit, OffsetRange, rows
 from labelstream.streaming.commit_turn import CommitTurn
-from labelstream.streaming.ducklake import connect
+from labelstream.streaming.ducklake import CATALOGUE, connect
 from labelstream.streaming.lake_errors import lake_errors
 from labelstream.streaming.layout import create_tables, lay_out
 from labelstream.streaming.object_storage import StorageKey
@@ -24,7 +24,7 @@ from labelstream.streaming.object_storage import StorageKey
 _NOTHING_READ = ("(requests)", -1)
 
 # ``ducklake_snapshots`` reads what each of them changed, which takes seconds where there are many.
-_SNAPSHOTS = "__ducklake_metadata_lake.ducklake_snapshot"
+_SNAPSHOTS = f"{CATALOGUE}.ducklake_snapshot"
 
 
 class Lake:
@@ -239,29 +239,20 @@ class Lake:
             self.execute(f"DELETE FROM offsets USING moved WHERE {same}")
             self.execute("INSERT INTO offsets SELECT * FROM moved")
 
-    def _registered(self, name: str, table: pa.Table) -> _Registered:
-        return _Registered(self._connection, name, table)
+    @contextlib.contextmanager
+    def _registered(self, name: str, table: pa.Table) -> Iterator[None]:
+        """An Arrow table that DuckDB can see under a name for a moment."""
+        self._connection.register(name, table)
+        try:
+            yield
+        finally:
+            self._connection.unregister(name)
 
     def totals(self) -> dict[str, int]:
         """Sum of every count of the ``consumed`` table."""
-        names = [
-            field.name for field in CONSUMED.schema if field.type == pa.int64() and not field.name.endswith("offset")
-        ]
+        names = ("records", *OUTCOMES)
         columns = ", ".join(f"coalesce(sum({name}), 0)::BIGINT" for name in names)
         return dict(zip(names, self.query(f"SELECT {columns} FROM consumed")[0], strict=True))
-
-
-class _Registered:
-    """An Arrow table that DuckDB can see under a name for a moment."""
-
-    def __init__(self, connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:
-        self._connection, self._name, self._table = connection, name, table
-
-    def __enter__(self) -> None:
-        self._connection.register(self._name, self._table)
-
-    def __exit__(self, *_: object) -> None:
-        self._connection.unregister(self._name)
 
 
 def _waiting_keys(commit: Commit) -> pa.Table:

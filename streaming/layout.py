@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from labelstream.schemas.tables import ENGAGEMENT, LABELS, TABLES, columns_sql, duckdb_type
+from labelstream.streaming.ducklake import CATALOGUE
 from labelstream.streaming.views import VIEWS
 
 if TYPE_CHECKING:
@@ -76,11 +77,11 @@ def lay_out(lake: Lake) -> None:
 
 
 def _sort(lake: Lake) -> None:
-    statement = """
+    statement = f"""
         SELECT table_name, list(expression ORDER BY sort_key_index)
-        FROM __ducklake_metadata_lake.ducklake_sort_info s
-        JOIN __ducklake_metadata_lake.ducklake_sort_expression USING (sort_id, table_id)
-        JOIN __ducklake_metadata_lake.ducklake_table t USING (table_id)
+        FROM {CATALOGUE}.ducklake_sort_info s
+        JOIN {CATALOGUE}.ducklake_sort_expression USING (sort_id, table_id)
+        JOIN {CATALOGUE}.ducklake_table t USING (table_id)
         WHERE s.end_snapshot IS NULL AND t.end_snapshot IS NULL
         GROUP BY ALL
     """
