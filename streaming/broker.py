@@ -18,10 +18,9 @@ from typing import Self
 
 from labelstream.schemas.errors import SettingsError
 from labelstream.streaming import broker_guard
-from labelstream.streaming.broker_node import HOST, LARGEST_MESSAGE_BYTES, STOP_DEADLINE_S, BrokerNode, free_ports
+from labelstream.streaming.broker_node import HOST, SERVER, STOP_DEADLINE_S, BrokerNode, free_ports
+from labelstream.streaming.kafka_client import LARGEST_RECORD_BYTES
 from labelstream.streaming.mock_broker import MockCluster
-
-SERVER = Path("bin/kafka-server-start.sh")
 
 
 def find_kafka_home() -> Path | None:
@@ -67,8 +66,6 @@ class KafkaCluster:
 
     Build one with :meth:`start`. Nodes are numbered from 1.
     """
-
-    api_version: str | None = None
 
     def __init__(self, folder: Path, nodes: list[BrokerNode], *, temporary: bool) -> None:
         self._folder = folder
@@ -215,8 +212,8 @@ def _common_properties(brokers: int) -> dict[str, str | int]:
         "share.coordinator.state.topic.min.isr": in_sync,
         "group.initial.rebalance.delay.ms": 0,
         "log.cleaner.dedupe.buffer.size": 4 << 20,
-        "message.max.bytes": LARGEST_MESSAGE_BYTES,
-        "replica.fetch.max.bytes": LARGEST_MESSAGE_BYTES,
+        "message.max.bytes": LARGEST_RECORD_BYTES,
+        "replica.fetch.max.bytes": LARGEST_RECORD_BYTES,
         # With Kafka's default the registration of a killed broker blocks its own restart for 13 s.
         "broker.session.timeout.ms": 2000,
         "broker.heartbeat.interval.ms": 500,

@@ -14,9 +14,9 @@ from pathlib import Path
 from labelstream.schemas.errors import BrokerUnavailable, SettingsError
 
 HOST = "127.0.0.1"
+SERVER = Path("bin/kafka-server-start.sh")
 START_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 15.0
-LARGEST_MESSAGE_BYTES = 16 << 20
 
 # Below the range that Linux gives to outgoing connections (32768 and up): a client that keeps
 # reconnecting to a dead broker must not be given the broker's own port as its source.
@@ -119,10 +119,9 @@ class BrokerNode:
                 f"port {self.port} of the broker in {self._folder} is taken; stop the broker that runs on this "
                 "folder, or choose another folder"
             )
-        server = self._home / "bin" / "kafka-server-start.sh"
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [server, self._properties_file],
+                [self._home / SERVER, self._properties_file],
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -142,7 +141,9 @@ class BrokerNode:
             if self.pid is None:
                 raise BrokerUnavailable(f"Kafka broker {self.node_id} ended while starting; see {self.log_file}")
             if time.monotonic() > deadline:
-                raise BrokerUnavailable(f"Kafka broker {self.node_id} is not up in 60 s; see {self.log_file}")
+                raise BrokerUnavailable(
+                    f"Kafka broker {self.node_id} is not up in {START_DEADLINE_S:g} s; see {self.log_file}"
+                )
             time.sleep(0.05)
 
     def terminate(self) -> None:

@@ -6,7 +6,7 @@ import logging
 from types import TracebackType
 from typing import Any, Self
 
-from labelstream.schemas.errors import MissingDependency, SettingsError
+from labelstream.schemas.errors import MissingDependency
 
 logger = logging.getLogger(__name__)
 
@@ -14,14 +14,12 @@ START_DEADLINE_S = 10.0
 
 
 class MockCluster:
-    """A mock Kafka with the interface of ``KafkaCluster``. Build one with :meth:`start`.
+    """A mock Kafka that is used as a ``KafkaCluster`` is. Build one with :meth:`start`.
 
     It speaks the protocol on real sockets but keeps about 5 MB a partition, silently drops the oldest
     records, forgets everything with the process, and its consumer groups are unreliable. kafka-python
     reaches it only with ``api_version`` 2.0, and the stream needs static assignment.
     """
-
-    api_version: str | None = "2.0"
 
     def __init__(self, producer: Any) -> None:
         self._producer = producer
@@ -29,7 +27,7 @@ class MockCluster:
         self.bootstrap_servers: str = ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
 
     @classmethod
-    def start(cls, brokers: int = 1) -> Self:
+    def start(cls) -> Self:
         """Start the mock in this process.
 
         Raises:
@@ -43,12 +41,7 @@ class MockCluster:
             "mock Kafka in memory: for a first look only, it drops old records and forgets all at the end; "
             "set KAFKA_HOME to an unpacked Apache Kafka for a real one"
         )
-        return cls(Producer({"test.mock.num.brokers": brokers, "log_level": 0}))
-
-    @property
-    def pids(self) -> dict[int, int]:
-        """Empty: the mock has no process of its own."""
-        return {}
+        return cls(Producer({"test.mock.num.brokers": 1, "log_level": 0}))
 
     def settings_environment(self) -> dict[str, str]:
         """The environment variables with which labelstream reaches this mock."""
@@ -57,22 +50,6 @@ class MockCluster:
             "LABELSTREAM_KAFKA_API_VERSION": "2.0",
             "LABELSTREAM_KAFKA_ASSIGNMENT": "static",
         }
-
-    def kill(self, node: int) -> None:
-        """Not possible.
-
-        Raises:
-            SettingsError: Always.
-        """
-        raise SettingsError(f"broker {node} is a mock that cannot be killed; set KAFKA_HOME for a real Kafka")
-
-    def restart(self, node: int) -> None:
-        """Not possible.
-
-        Raises:
-            SettingsError: Always.
-        """
-        self.kill(node)
 
     def stop(self) -> None:
         """Forget the mock and all its records; may be called again."""
