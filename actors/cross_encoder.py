@@ -9,6 +9,7 @@ from typing import Any
 from labelstream.actors.actor_names import cross_encoder_name
 from labelstream.actors.busy_meter import BusyMeter, WorkReport
 from labelstream.actors.pair_scorer import EncoderDescription, PairScorer, Scores, scorer_environment
+from labelstream.actors.priorities import STREAM_PRIORITY, is_request
 from labelstream.actors.remote import CALLS_AT_ONCE, actor_options
 from labelstream.actors.stepwise import StepwiseThread
 from labelstream.schemas.settings import Settings
@@ -33,7 +34,7 @@ class CrossEncoderActor:
         # One forward pass at a time already takes every core; ping and describe are answered beside it.
         self._worker = StepwiseThread("pair-scorer")
 
-    async def score(self, queries: Sequence[str], products: Sequence[str], priority: int = 0) -> Scores:
+    async def score(self, queries: Sequence[str], products: Sequence[str], priority: int = STREAM_PRIORITY) -> Scores:
         """Score pairs. A call that is cancelled takes no more of the model than its forward pass under way.
 
         Args:
@@ -47,7 +48,7 @@ class CrossEncoderActor:
         Raises:
             ValueError: Different numbers of queries and products.
         """
-        with self._meter.batch(is_request=priority < 0):
+        with self._meter.batch(is_request=is_request(priority)):
             steps = self._scorer.score_in_steps(queries, products)
             scores = await asyncio.wrap_future(self._worker.submit(steps, priority=priority))
             self._meter.count(pairs=len(queries))

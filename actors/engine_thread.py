@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
+from labelstream.actors.priorities import STREAM_PRIORITY, is_request
 from labelstream.schemas.errors import ModelUnavailable
 from labelstream.schemas.scale import Floats
 
@@ -21,8 +22,6 @@ Answer = TypeVar("Answer")
 
 _log = logging.getLogger(__name__)
 
-# Batches of this priority and above can wait: the stream's. Below it somebody waits for the answer.
-PATIENT = 0
 # How long after an urgent batch the next one is expected.
 URGENT_FOR_S = 5.0
 
@@ -65,7 +64,7 @@ class _Batch(Generic[Answer]):
 
     @property
     def is_patient(self) -> bool:
-        return self.priority >= PATIENT
+        return not is_request(self.priority)
 
     def fail(self, error: Exception) -> None:
         # One that was answered in the last step may still stand among those that wait.
@@ -126,7 +125,7 @@ class EngineThread:
         return self._closed is None
 
     def submit(
-        self, prompts: list[list[int]], finish: Callable[[Floats], Answer], *, priority: int = 0
+        self, prompts: list[list[int]], finish: Callable[[Floats], Answer], *, priority: int = STREAM_PRIORITY
     ) -> Future[Answer]:
         """Ask for a batch; any thread may call.
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import ray
 
+from labelstream.actors.actor_names import CROSS_ENCODER, LABELLER, WRITER, replica_name
 from labelstream.actors.remote import RemoteJudge, RemoteScorer, RemoteWriter, ReplicaPool, actor_options
 from labelstream.actors.threads import yield_to_models
 from labelstream.schemas.judgements import JudgeDescription
@@ -107,25 +108,23 @@ class IngestActor:
     def _services(self, publisher: Publisher) -> Services:
         labeller, encoder, stream = self._settings.labeller, self._settings.encoder, self._settings.stream
         # By name: a restarted Ingest finds the others again, whoever started it.
-        judges = self._judges = self._pool("labeller", labeller.replicas, labeller.answer_timeout_s)
-        scorers = self._pool("cross-encoder", encoder.replicas_if_enabled, encoder.answer_timeout_s)
-        writer = RemoteWriter(self._find("writer"))
+        judges = self._judges = self._pool(LABELLER, labeller.replicas, labeller.answer_timeout_s)
+        scorers = self._pool(CROSS_ENCODER, encoder.replicas_if_enabled, encoder.answer_timeout_s)
+        writer = RemoteWriter(self._find(WRITER))
         return Services(
             judge=RemoteJudge(judges),
             description=self._description,
             scorer=RemoteScorer(scorers, self._cross_encoder_version) if encoder.enabled else None,
             writer=writer,
             publisher=publisher,
-            judge_patience=Patience("labeller", labeller.answer_timeout_s, stream.give_up_s, judges.restart_silent),
-            scorer_patience=Patience(
-                "cross-encoder", encoder.answer_timeout_s, stream.give_up_s, scorers.restart_silent
-            ),
+            judge_patience=Patience(LABELLER, labeller.answer_timeout_s, stream.give_up_s, judges.restart_silent),
+            scorer_patience=Patience(CROSS_ENCODER, encoder.answer_timeout_s, stream.give_up_s, scorers.restart_silent),
             writer_patience=writer.patience(stream),
             publisher_patience=broker_patience(stream),
         )
 
     def _pool(self, kind: str, count: int, answer_timeout_s: float) -> ReplicaPool:
-        return ReplicaPool(kind, lambda index: self._find(f"{kind}-{index}"), count, answer_timeout_s)
+        return ReplicaPool(kind, lambda index: self._find(replica_name(kind, index)), count, answer_timeout_s)
 
     def _find(self, name: str) -> Any:
         return ray.get_actor(name, namespace=self._settings.ray.namespace)

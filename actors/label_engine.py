@@ -10,6 +10,7 @@ import numpy as np
 
 from labelstream.actors.engine_thread import EngineThread
 from labelstream.actors.judge_kind import MODEL, judge_kind
+from labelstream.actors.priorities import STREAM_PRIORITY
 from labelstream.actors.vllm_engine import adapter_of, engine_environment, require_vllm
 from labelstream.schemas.errors import BadRecord
 from labelstream.schemas.judgements import JudgeDescription, Judgements
@@ -76,7 +77,9 @@ class LabelEngine:
         """Which judge this is."""
         return self._description
 
-    def judge(self, queries: Sequence[str], products: Sequence[str], priority: int = 0) -> Future[Judgements]:
+    def judge(
+        self, queries: Sequence[str], products: Sequence[str], priority: int = STREAM_PRIORITY
+    ) -> Future[Judgements]:
         """Judge a batch of pairs; any thread may call, and many batches may be under way.
 
         Args:
@@ -102,7 +105,7 @@ class LabelEngine:
             raise ValueError(f"{len(queries)} queries but {len(products)} products")
         return EncodedPairs(queries, self._encoder.encode(queries, products), self._scale, self._temperature)
 
-    def submit(self, pairs: EncodedPairs, priority: int = 0) -> Future[Judgements]:
+    def submit(self, pairs: EncodedPairs, priority: int = STREAM_PRIORITY) -> Future[Judgements]:
         """The second half of ``judge``, which takes no time: hand the tokens to the engine. Any thread may call."""
         return self._thread.submit(pairs.prompts, pairs.judgements, priority=priority)
 

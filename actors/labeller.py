@@ -12,6 +12,7 @@ from labelstream.actors.actor_names import labeller_name
 from labelstream.actors.busy_meter import BusyMeter, WorkReport
 from labelstream.actors.heap import HeapTrimmer
 from labelstream.actors.label_engine import LabelEngine
+from labelstream.actors.priorities import STREAM_PRIORITY, is_request
 from labelstream.actors.remote import CALLS_AT_ONCE, actor_options
 from labelstream.actors.vllm_engine import engine_environment
 from labelstream.schemas.judgements import JudgeDescription, Judgements
@@ -42,7 +43,9 @@ class Labeller:
         self._meter = BusyMeter()
         self._trim_heap = HeapTrimmer()
 
-    async def judge(self, queries: Sequence[str], products: Sequence[str], priority: int = 0) -> Judgements:
+    async def judge(
+        self, queries: Sequence[str], products: Sequence[str], priority: int = STREAM_PRIORITY
+    ) -> Judgements:
         """Judge a batch of pairs. Cancelling it spares the prompts that are not yet inside the engine.
 
         Args:
@@ -57,7 +60,7 @@ class Labeller:
             ModelUnavailable: The engine died; the actor is about to be restarted.
             ValueError: Different numbers of queries and products.
         """
-        with self._meter.batch(is_request=priority < 0):  # the stream's have 0
+        with self._meter.batch(is_request=is_request(priority)):
             # Making tokens takes a thread, so that a big batch does not hold up a small urgent one. No thread can be
             # cancelled, so it does not go on to the engine by itself: a call that was cancelled ends here.
             encoded = await asyncio.to_thread(self._engine.encode, queries, products)

@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from labelstream import __version__
 from labelstream.actors import metric_list as names
+from labelstream.actors.actor_names import kind_and_number
 from labelstream.actors.busy_meter import WorkReport
 from labelstream.actors.learning_watch import Learning, Standing
 from labelstream.actors.metric_list import Metric
@@ -148,7 +149,7 @@ def _batch_seconds(reports: Iterable[IngestReport]) -> HistogramMetricFamily:
 
 
 def _work(work: Mapping[str, WorkReport]) -> dict[Metric, Series]:
-    by_actor = {_model_and_replica(name): report for name, report in work.items()}
+    by_actor = {kind_and_number(name): report for name, report in work.items()}
     fields: dict[Metric, Callable[[WorkReport], float]] = {
         names.MODEL_PAIRS: lambda report: report.pairs,
         names.MODEL_ERRORS: lambda report: report.errors,
@@ -157,12 +158,6 @@ def _work(work: Mapping[str, WorkReport]) -> dict[Metric, Series]:
         names.MODEL_STARTED: lambda report: report.started_at,
     }
     return {metric: {actor: value(report) for actor, report in by_actor.items()} for metric, value in fields.items()}
-
-
-def _model_and_replica(actor: str) -> tuple[str, str]:
-    """``cross-encoder-0`` is replica 0 of the cross-encoder."""
-    model, _, replica = actor.rpartition("-")
-    return model, replica
 
 
 def _learning(learning: Learning) -> dict[Metric, Series]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import ray
 
-from labelstream.actors.actor_names import ranker_name
+from labelstream.actors.actor_names import WRITER, ranker_name
 from labelstream.actors.application import Application, Progress
 from labelstream.actors.cluster import start_actor
 from labelstream.actors.endpoint.logs import configure_logging
@@ -96,7 +96,7 @@ class Models:
     def _keep_labels(self, with_stream: bool) -> None:
         settings = self._settings
         if with_stream:
-            actor = ray.get_actor("writer", namespace=settings.ray.namespace)
+            actor = ray.get_actor(WRITER, namespace=settings.ray.namespace)
         else:
             actor = start_actor(Writer, writer_options(settings), settings)
             self._closing.callback(ray.kill, actor)

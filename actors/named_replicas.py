@@ -10,6 +10,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from labelstream.actors.actor_names import replica_name
 from labelstream.actors.cluster import as_callers_error
 from labelstream.actors.remote import AVOIDED_FOR_S
 from labelstream.schemas.errors import ModelUnavailable
@@ -35,7 +36,7 @@ class NamedReplicas:
 
     Args:
         settings: Where ``ray`` matters.
-        kind: The actors' names are ``<kind>-<number>``.
+        kind: See ``replica_name``.
         count: How many there are at first.
     """
 
@@ -52,7 +53,7 @@ class NamedReplicas:
     def use(self, numbers: Iterable[int]) -> None:
         """From now on there are these; calls to the others come to their end."""
         known = self._replicas  # a number that comes back is another actor's
-        self._replicas = {number: known.get(number) or _Replica(f"{self._kind}-{number}") for number in numbers}
+        self._replicas = {number: known.get(number) or _Replica(replica_name(self._kind, number)) for number in numbers}
 
     async def call(self, method: str, *arguments: Any, deadline: float) -> Any:
         """Ask one replica.

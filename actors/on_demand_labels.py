@@ -14,7 +14,8 @@ import numpy as np
 from labelstream.actors.answers import Answers
 from labelstream.actors.asked_pairs import Pair, resolve
 from labelstream.actors.endpoint.services import AskedPair, Labelled, Request
-from labelstream.actors.on_demand_pool import ON_DEMAND_PRIORITY, Pool, PoolDescription
+from labelstream.actors.on_demand_pool import Pool, PoolDescription
+from labelstream.actors.priorities import REQUEST_PRIORITY
 from labelstream.schemas.errors import BadRecord, TransientError
 from labelstream.schemas.judgements import Judgements
 from labelstream.schemas.label import LabelRecord
@@ -105,7 +106,7 @@ class OnDemandLabels:
     async def _judge(self, pairs: Sequence[Pair], request: Request) -> tuple[_Labels, dict[str, BadRecord]]:
         if not pairs:
             return {}, {}
-        arguments = [pair.query for pair in pairs], [pair.product.text for pair in pairs], ON_DEMAND_PRIORITY
+        arguments = [pair.query for pair in pairs], [pair.product.text for pair in pairs], REQUEST_PRIORITY
         judgements: Judgements = await self._pool.labellers.call("judge", *arguments, deadline=request.deadline)
         now = datetime.now(UTC)
         labels = {
@@ -148,7 +149,7 @@ class OnDemandLabels:
         if not missing:
             return labels
         queries, texts = [pairs[key].query for key in missing], [pairs[key].product.text for key in missing]
-        arguments = queries, texts, ON_DEMAND_PRIORITY
+        arguments = queries, texts, REQUEST_PRIORITY
         scores = await self._pool.cross_encoders.call("score", *arguments, deadline=deadline)
         scored = {
             key: labels[key]._replace(cross_encoder_score=float(score), cross_encoder_version=version)

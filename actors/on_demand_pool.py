@@ -6,13 +6,12 @@ import asyncio
 import time
 from typing import NamedTuple
 
+from labelstream.actors.actor_names import CROSS_ENCODER, LABELLER, RANKER
 from labelstream.actors.named_replicas import NamedReplicas
 from labelstream.schemas.errors import TransientError
 from labelstream.schemas.judgements import JudgeDescription
 from labelstream.schemas.settings import Settings
 
-# The stream's prompts have priority 0; lower goes first.
-ON_DEMAND_PRIORITY = -1
 _PING_S = 2.0
 
 
@@ -45,14 +44,14 @@ class Pool(NamedTuple):
     def of(cls, settings: Settings) -> Pool:
         """Those that run under their names."""
         return cls(
-            NamedReplicas(settings, "labeller", settings.labeller.replicas),
-            NamedReplicas(settings, "cross-encoder", settings.encoder.replicas_if_enabled),
-            NamedReplicas(settings, "ranker", 1),
+            NamedReplicas(settings, LABELLER, settings.labeller.replicas),
+            NamedReplicas(settings, CROSS_ENCODER, settings.encoder.replicas_if_enabled),
+            NamedReplicas(settings, RANKER, 1),
         )
 
     async def waiting_for(self) -> list[str]:
         """Kinds of which no replica answers; the ranker answers once champion and catalogue are loaded."""
-        kinds = {"labeller": self.labellers, "cross-encoder": self.cross_encoders, "ranker": self.rankers}
+        kinds = {LABELLER: self.labellers, CROSS_ENCODER: self.cross_encoders, RANKER: self.rankers}
         asked = {name: replicas for name, replicas in kinds.items() if replicas.count}
         answers = await asyncio.gather(*map(_answers, asked.values()))
         return [name for name, there in zip(asked, answers, strict=True) if not there]

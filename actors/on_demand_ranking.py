@@ -10,7 +10,7 @@ from typing import Any
 
 from labelstream.actors.endpoint.services import Ranking
 from labelstream.actors.named_replicas import NamedReplicas
-from labelstream.actors.on_demand_pool import ON_DEMAND_PRIORITY
+from labelstream.actors.priorities import REQUEST_PRIORITY
 from labelstream.schemas.errors import BadRecord, ModelUnavailable, TransientError
 from labelstream.schemas.http import ModelEntry
 from labelstream.schemas.product import Product
@@ -57,7 +57,7 @@ class OnDemandRanking:
         if not self._cross_encoders.count:
             raise BadRecord("model: the cross-encoder is switched off here; ask for labeller", field="model")
         pairs = [query] * len(texts), list(texts)
-        scores = await self._cross_encoders.call("score", *pairs, ON_DEMAND_PRIORITY, deadline=deadline)
+        scores = await self._cross_encoders.call("score", *pairs, REQUEST_PRIORITY, deadline=deadline)
         return Ranking("cross-encoder", self._cross_encoder_version, [float(score) for score in scores])
 
     async def by_ranker(

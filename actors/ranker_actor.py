@@ -233,11 +233,6 @@ class RankerActor:
         return self._meter.report()
 
 
-def ranker_options(settings: Settings, replica: int = 0) -> dict[str, Any]:
-    """Ray's options for one ``RankerActor``.
-
-    Args:
-        settings: Where ``ray`` matters.
-        replica: Its number, from 0.
-    """
-    return actor_options(settings, ranker_name(replica), max_concurrency=CALLS_AT_ONCE)
+def ranker_options(settings: Settings) -> dict[str, Any]:
+    """Ray's options for the ``RankerActor``."""
+    return actor_options(settings, ranker_name(), max_concurrency=CALLS_AT_ONCE)

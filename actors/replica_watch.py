@@ -13,13 +13,13 @@ from ray.exceptions import RayActorError
 
 from labelstream.actors.actor_names import cross_encoder_name, labeller_name, ranker_name
 from labelstream.actors.model_pool import ModelPool
-from labelstream.actors.on_demand_pool import ON_DEMAND_PRIORITY
+from labelstream.actors.priorities import REQUEST_PRIORITY
 from labelstream.schemas.settings import Settings
 
 # Questions in the time after which a replica counts as hanging, and seconds between two of them at most.
 _QUESTIONS, _LONGEST_INTERVAL_S = 10, 30.0
 # Among those that wait for an answer: behind a full stream the models would look dead.
-_QUESTION = ["is it alive"], ["Title: it\n"], ON_DEMAND_PRIORITY
+_QUESTION = ["is it alive"], ["Title: it\n"], REQUEST_PRIORITY
 
 _log = logging.getLogger(__name__)
 

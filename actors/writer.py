@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from labelstream.actors.actor_names import WRITER
 from labelstream.actors.remote import actor_options
 from labelstream.actors.threads import yield_to_models
 from labelstream.schemas.settings import Settings
@@ -60,4 +61,4 @@ class Writer:
 
 def writer_options(settings: Settings) -> dict[str, Any]:
     """Ray's options for the ``Writer`` actor."""
-    return actor_options(settings, "writer")
+    return actor_options(settings, WRITER)

@@ -20,7 +20,7 @@ import psutil
 from process_memory import memory_of
 
 from labelstream.actors.label_engine import LabelEngine
-from labelstream.actors.on_demand_pool import ON_DEMAND_PRIORITY
+from labelstream.actors.priorities import REQUEST_PRIORITY
 from labelstream.schemas.settings import Settings
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
@@ -170,7 +170,7 @@ class Engine:
                     self._asked += 1
                     number = self._asked
                 products = [f"Title: red velvet sofa {index}\n" for index in range(pairs)]
-                self._engine.judge([f"sofa {number}"] * pairs, products, ON_DEMAND_PRIORITY).result()
+                self._engine.judge([f"sofa {number}"] * pairs, products, REQUEST_PRIORITY).result()
                 times.append(time.perf_counter() - start)
 
         threads = [threading.Thread(target=call) for _ in range(callers)]

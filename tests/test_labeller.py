@@ -13,7 +13,7 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 
 from labelstream.actors.cross_encoder import CrossEncoderActor, cross_encoder_options
 from labelstream.actors.labeller import Labeller, labeller_options
-from labelstream.actors.on_demand_pool import ON_DEMAND_PRIORITY
+from labelstream.actors.priorities import REQUEST_PRIORITY
 from labelstream.schemas.errors import BadRecord, ModelUnavailable
 from labelstream.schemas.settings import Settings
 
@@ -119,7 +119,7 @@ def test_a_request_goes_before_the_stream_and_cancelled_calls_take_no_more_time(
     texts, calls = shop_texts()[:200], 60
     before = ray.get(encoder.report.remote(), timeout=TIMEOUT).pairs
     stream = [encoder.score.remote([f"red sofa {part}"] * len(texts), texts) for part in range(calls)]
-    assert ray.get(encoder.score.remote(["red sofa"], texts[:1], ON_DEMAND_PRIORITY), timeout=TIMEOUT).shape == (1,)
+    assert ray.get(encoder.score.remote(["red sofa"], texts[:1], REQUEST_PRIORITY), timeout=TIMEOUT).shape == (1,)
     _, waiting = ray.wait(stream, num_returns=calls, timeout=0, fetch_local=False)
     assert waiting, "the request was answered last"
     for call in waiting:

@@ -15,7 +15,8 @@ from lakes import MOMENT, all_settings
 from labelstream.actors.answers import Answers
 from labelstream.actors.endpoint.services import AskedPair, Labelled, Request
 from labelstream.actors.on_demand import OnDemand
-from labelstream.actors.on_demand_pool import ON_DEMAND_PRIORITY, Pool, PoolDescription
+from labelstream.actors.on_demand_pool import Pool, PoolDescription
+from labelstream.actors.priorities import REQUEST_PRIORITY
 from labelstream.actors.ranker_actor import RankedDocuments, RankerDescription
 from labelstream.schemas.errors import BadRecord, ModelUnavailable
 from labelstream.schemas.judgements import JudgeDescription, Judgements
@@ -85,14 +86,14 @@ class NewChampion(CountingReplicas):
 
 def judge(queries: list[str], products: list[str], priority: int) -> Judgements:
     """High, unless the product's text asks for something else; "unreadable" cannot be judged."""
-    assert priority == ON_DEMAND_PRIORITY
+    assert priority == REQUEST_PRIORITY
     errors = {i: BadRecord("too odd") for i, text in enumerate(products) if "unreadable" in text}
     rows = np.tile(np.array([0.1, 0.2, 0.7], np.float32), (len(queries), 1))
     return Judgements(rows, np.zeros(len(queries), np.bool_), errors)
 
 
 def score(queries: list[str], products: list[str], priority: int) -> list[float]:
-    assert priority == ON_DEMAND_PRIORITY
+    assert priority == REQUEST_PRIORITY
     return [len(text) / 1000 for _, text in zip(queries, products, strict=True)]
 
 
