@@ -28,6 +28,14 @@ class Pair(NamedTuple):
     in_catalogue: bool
 
 
+def unknown_product(product_id: str, field: str = "product_id") -> BadRecord:
+    """What somebody hears who names a product that is not there, in this field."""
+    return BadRecord(
+        f"product_id: the catalogue has no product {product_id[:64]!r}; send the product itself",
+        field=field,
+    )
+
+
 def resolve(asked: AskedPair, find: Callable[[str], KnownProduct | None], judge: JudgeVersion) -> Pair | BadRecord:
     """The pair that is meant, or why there is none.
 
@@ -44,9 +52,6 @@ def resolve(asked: AskedPair, find: Callable[[str], KnownProduct | None], judge:
     else:
         found, in_catalogue = find(asked.product), True
         if found is None:
-            return BadRecord(
-                f"product_id: the catalogue has no product {asked.product[:64]!r}; send the product itself",
-                field="product_id",
-            )
+            return unknown_product(asked.product)
         product = found
     return Pair(label_key(query, product.hash, judge), query, product, in_catalogue)

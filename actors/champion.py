@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from labelstream.schemas.errors import ModelUnusable
+from labelstream.schemas.errors import BadRecord, ModelUnusable
 from labelstream.training.features import FEATURES, FeatureTable
 from labelstream.training.ranker import Ranker
 from labelstream.training.ranking_matrix import xgboost
@@ -50,6 +50,14 @@ class Champion(NamedTuple):
             raise ModelUnusable(f"ranker {entry.version} cannot score ({reason}); train it again") from error
         # The name of a feature that no tree splits on is not among the weights.
         return cls(entry, ranker, CROSS_ENCODER in ranker.booster.get_score(importance_type="weight"))
+
+
+def no_champion() -> BadRecord:
+    """What somebody hears who asks for a ranker where nobody has been promoted."""
+    return BadRecord(
+        "model: no ranker has been promoted; run labelstream retrain, or ask for cross-encoder or labeller",
+        field="model",
+    )
 
 
 def read_champion(registry: Registry, before: Champion | None) -> Champion | None:

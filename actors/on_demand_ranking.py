@@ -6,17 +6,18 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from typing import Any
+from contextlib import suppress
 
+from labelstream.actors.champion import no_champion
 from labelstream.actors.endpoint.services import Ranking
 from labelstream.actors.named_replicas import NamedReplicas
 from labelstream.actors.priorities import REQUEST_PRIORITY
+from labelstream.actors.ranker_actor import RankerDescription
 from labelstream.schemas.errors import BadRecord, ModelUnavailable, TransientError
 from labelstream.schemas.http import ModelEntry
 from labelstream.schemas.product import Product
 from labelstream.schemas.settings import Settings
 
-_NO_RANKER = "model: no ranker has been promoted; run labelstream retrain, or ask for cross-encoder or labeller"
 _DESCRIBE_S = 2.0
 
 _log = logging.getLogger(__name__)
@@ -42,8 +43,8 @@ class OnDemandRanking:
         self._cross_encoder_version, self._cross_encoders = cross_encoder_version, cross_encoders
         self._rankers = rankers
         self._interval_s = settings.endpoint.champion_interval_s
-        self._champion: Any = None
-        self._trouble: TransientError | TimeoutError | None = None
+        self._champion: RankerDescription | None = None
+        self._trouble = ""
         self._asked_at = -float("inf")
         self._asking = asyncio.Lock()
         self._warned_of = ""
@@ -75,11 +76,9 @@ class OnDemandRanking:
             BadRecord: There is no champion, or a product that it does not know.
             ModelUnavailable: Nobody knows, because the ranker does not answer.
         """
-        champion = await self._description()
-        if self._trouble is not None:
-            raise ModelUnavailable(f"the ranker does not answer: {str(self._trouble) or 'it takes too long'}")
+        champion = await self._described()
         if champion is None:
-            raise BadRecord(_NO_RANKER, field="model")
+            raise no_champion()
         has_scores = champion.needs_cross_encoder and self._cross_encoders.count
         scores = (await self.by_cross_encoder(query, texts, deadline)).scores if has_scores else None
         ranked = await self._rankers.call("rank", query, list(documents), scores, deadline=deadline)
@@ -100,19 +99,28 @@ class OnDemandRanking:
 
     async def champion(self) -> ModelEntry | None:
         """The ranker in use; None where there is none, or where it does not answer: others can rank meanwhile."""
-        champion = await self._description()
-        if champion is None:
-            return None
-        return ModelEntry(id="ranker", version=champion.version, since=champion.promoted_at.isoformat())
+        with suppress(ModelUnavailable):
+            if (champion := await self._described()) is not None:
+                return ModelEntry(id="ranker", version=champion.version, since=champion.promoted_at.isoformat())
+        return None
 
-    async def _description(self) -> Any:
-        """Asked for again after a while."""
+    async def _described(self) -> RankerDescription | None:
+        """The ranker's own answer, or its silence, of a moment ago; None where nobody has been promoted.
+
+        Raises:
+            ModelUnavailable: It did not answer.
+        """
         async with self._asking:
             if time.monotonic() - self._asked_at > self._interval_s:
-                self._trouble = None
-                try:
-                    self._champion = await self._rankers.call("describe", deadline=time.monotonic() + _DESCRIBE_S)
-                except (TransientError, TimeoutError) as error:
-                    self._champion, self._trouble = None, error
+                await self._ask()
                 self._asked_at = time.monotonic()
+        if self._trouble:
+            raise ModelUnavailable(f"the ranker does not answer: {self._trouble}")
         return self._champion
+
+    async def _ask(self) -> None:
+        try:
+            self._champion = await self._rankers.call("describe", deadline=time.monotonic() + _DESCRIBE_S)
+            self._trouble = ""
+        except (TransientError, TimeoutError) as error:
+            self._trouble = str(error) or "it takes too long"

@@ -14,8 +14,9 @@ import numpy as np
 from scipy.special import expit
 
 from labelstream.actors.actor_names import ranker_name
+from labelstream.actors.asked_pairs import unknown_product
 from labelstream.actors.busy_meter import BusyMeter, WorkReport
-from labelstream.actors.champion import Champion, read_champion
+from labelstream.actors.champion import Champion, no_champion, read_champion
 from labelstream.actors.ranking_context import RankingContext, read_context
 from labelstream.actors.remote import CALLS_AT_ONCE, actor_options
 from labelstream.actors.watch import Watch
@@ -127,9 +128,7 @@ class ProductRanker:
         """
         champion, context = self._champion.value, self._context.value
         if champion is None:
-            raise BadRecord(
-                "model: no ranker has been promoted; run labelstream retrain, or ask for cross-encoder", field="model"
-            )
+            raise no_champion()
         given = _given(cross_encoder_scores, len(documents))
         lacks_scores = champion.needs_cross_encoder and cross_encoder_scores is None
         found = _find(documents, context)
@@ -174,10 +173,7 @@ def _find(documents: Sequence[str | Product], context: RankingContext) -> list[P
 
 
 def _unknown(number: int, product_id: str) -> BadRecord:
-    return BadRecord(
-        f"product_id: the catalogue has no product {product_id[:64]!r}; send the product itself",
-        field=f"documents.{number}.product_id",
-    )
+    return unknown_product(product_id, f"documents.{number}.product_id")
 
 
 def _score(
