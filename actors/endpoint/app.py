@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
+from labelstream import __version__
 from labelstream.actors.endpoint import page
 from labelstream.actors.endpoint.admission import Admission
 from labelstream.actors.endpoint.docs_page import add_docs_page
@@ -43,7 +42,7 @@ def make_app(settings: Settings, services: Services, telemetry: Telemetry, *, id
     doorkeeper = Doorkeeper(settings.endpoint)
     app = FastAPI(
         title="labelstream",
-        version=version("labelstream"),
+        version=__version__,
         description=DESCRIPTION,
         docs_url=None,
         redoc_url=None,

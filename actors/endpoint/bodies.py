@@ -1,4 +1,4 @@
-"""From the bytes of a body to a checked request, with every complaint under the name of its field."""
+"""Bodies: from bytes to a checked request, with every complaint under the name of its field, and back to bytes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from starlette.datastructures import Headers
+from starlette.responses import Response
 from starlette.types import Receive
 
 from labelstream.actors.endpoint.problems import ProblemType, Refused
@@ -16,6 +17,7 @@ from labelstream.schemas.http import FieldError
 Body = TypeVar("Body", bound=BaseModel)
 Place = tuple[int | str, ...]
 
+JSON = "application/json"
 MAX_ERRORS = 20  # a body of nothing but errors must not get an answer larger than itself
 # pydantic tells all that is wrong or nothing; in a long body that can be a million things, and 9 s and 900 MiB.
 MAX_FOUND = 2000  # of a body: even if every document is wrong, they are told
@@ -56,8 +58,8 @@ async def read_body(headers: Headers, receive: Receive, max_bytes: int) -> bytes
 def _check_media_type(headers: Headers) -> None:
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     # A web page of somebody else can send forms and plain text here without asking, but not JSON.
-    if media_type != "application/json":
-        raise Refused(ProblemType.MEDIA_TYPE, "send the header Content-Type: application/json")
+    if media_type != JSON:
+        raise Refused(ProblemType.MEDIA_TYPE, f"send the header Content-Type: {JSON}")
     if headers.get("content-encoding", "identity").lower() != "identity":
         raise Refused(ProblemType.MEDIA_TYPE, "send the body as it is, without Content-Encoding")
 
@@ -107,6 +109,11 @@ def invalid(errors: Sequence[FieldError]) -> Refused:
     """The refusal of what has such errors."""
     said = "; ".join(f"{error.field}: {error.message}" if error.field else error.message for error in errors)
     return Refused(ProblemType.INVALID_FIELDS, said, errors=errors)
+
+
+def json_answer(answer: BaseModel, status: int = 200) -> Response:
+    """An answer as it is sent."""
+    return Response(answer.model_dump_json(), status, media_type=JSON)
 
 
 def dotted(place: Iterable[int | str]) -> str:

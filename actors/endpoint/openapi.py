@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from labelstream.actors.endpoint.bodies import JSON
 from labelstream.actors.endpoint.doorkeeper import is_open
 from labelstream.actors.endpoint.problems import MEDIA_TYPE, ProblemType
 from labelstream.schemas.http import (
@@ -41,7 +42,7 @@ def json_body(model: type[BaseModel]) -> dict[str, Any]:
     extra = model.model_config.get("json_schema_extra")
     if isinstance(extra, dict) and isinstance(examples := extra.get("examples"), list):
         content["example"] = examples[0]
-    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+    return {"requestBody": {"required": True, "content": {JSON: content}}}
 
 
 def responses(answer: type[BaseModel], *, work: bool = False) -> Responses:
@@ -51,7 +52,7 @@ def responses(answer: type[BaseModel], *, work: bool = False) -> Responses:
         answer: What comes with 200.
         work: Whether the route takes a body and works on it.
     """
-    found: Responses = {200: {"content": {"application/json": {"schema": reference(answer)}}}}
+    found: Responses = {200: {"content": {JSON: {"schema": reference(answer)}}}}
     for kind in sorted(WORK if work else ALWAYS, key=lambda kind: kind.status):
         _add_problem(found, kind)
     return found

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Response
 from fastapi import Request as HttpRequest
 from pydantic import ValidationError
 
-from labelstream.actors.endpoint.bodies import field_errors, invalid, parse
+from labelstream.actors.endpoint.bodies import field_errors, invalid, json_answer, parse
 from labelstream.actors.endpoint.model_routes import ModelRoutes
 from labelstream.actors.endpoint.openapi import json_body, responses
 from labelstream.actors.endpoint.problems import Refused, refusal_of
@@ -49,7 +49,7 @@ class Labels(ModelRoutes):
             answers = await self.services.label(good, request, cross_encoder=asked.cross_encoder) if good else []
         results = _in_place(pairs, answers)
         self._count(results, request)
-        return Response(LabelsResponse(id=request.id, results=results).model_dump_json(), media_type="application/json")
+        return json_answer(LabelsResponse(id=request.id, results=results))
 
     def _pair(self, index: int, given: Any) -> AskedPair | Refused:
         above = ("pairs", index)

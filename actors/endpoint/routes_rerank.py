@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from fastapi import Request as HttpRequest
 from pydantic import ValidationError
 
-from labelstream.actors.endpoint.bodies import field_errors, invalid, parse
+from labelstream.actors.endpoint.bodies import field_errors, invalid, json_answer, parse
 from labelstream.actors.endpoint.model_routes import ModelRoutes
 from labelstream.actors.endpoint.openapi import json_body, responses
 from labelstream.actors.endpoint.services import Ranking, Request
@@ -61,10 +61,10 @@ class Rerank(ModelRoutes):
             ranking = await self.services.rerank(asked.query, documents, request, model=model)
         self.telemetry.items("rerank", "ranked", len(documents))
         request.notes["model"] = ranking.model
-        answer = RerankResponse(
-            id=request.id, model=ranking.model, model_version=ranking.version, results=_best(asked, ranking)
+        results = _best(asked, ranking)
+        return json_answer(
+            RerankResponse(id=request.id, model=ranking.model, model_version=ranking.version, results=results)
         )
-        return Response(answer.model_dump_json(), media_type="application/json")
 
     def _document(self, index: int, document: RerankDocument) -> str | Product:
         place = ("documents", index)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from labelstream.actors.endpoint.bodies import JSON, json_answer
 from labelstream.actors.endpoint.openapi import reference, responses
 from labelstream.actors.endpoint.services import Services
 from labelstream.actors.endpoint.telemetry import Telemetry
@@ -19,7 +20,6 @@ from labelstream.schemas.http import Health, ModelsResponse
 logger = logging.getLogger(__name__)
 
 METRICS_PATIENCE_S = 4.0  # scrapers give up after 10 s, and our own figures must not wait for a model that hangs
-JSON = "application/json"
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,18 @@ class Status:
 
     async def models(self) -> Response:
         """Which models answer, in which versions, and what their labels mean."""
-        return Response(ModelsResponse(models=await self.services.models()).model_dump_json(), media_type=JSON)
+        return json_answer(ModelsResponse(models=await self.services.models()))
 
     async def healthz(self) -> Response:
         """Answers as long as the process does; send requests while it does, restart it when it does not."""
-        return Response(Health(status="ok").model_dump_json(), media_type=JSON)
+        return json_answer(Health(status="ok"))
 
     async def readyz(self) -> Response:
         """For people and alerts; ``waiting_for`` names what is missing, and what does not need it is answered."""
         missing = await self.services.waiting_for()
-        health = Health(status="not ready" if missing else "ok", waiting_for=missing)
-        return Response(health.model_dump_json(), 503 if missing else 200, media_type=JSON)
+        if missing:
+            return json_answer(Health(status="not ready", waiting_for=missing), 503)
+        return json_answer(Health(status="ok"))
 
     async def metrics(self) -> Response:
         """Figures of this replica, and of the models, the stream and the lake behind it."""

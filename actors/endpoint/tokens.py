@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,8 +25,6 @@ RANDOM_BYTES = 32
 ALGORITHM = "sha256:"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 LINE = re.compile(rf"(?P<name>{NAME.pattern})\s+(?P<hash>{ALGORITHM}[0-9a-f]{{64}})")
-
-Hashes = Mapping[str, str]
 
 
 class TokenFile:

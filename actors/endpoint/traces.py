@@ -6,7 +6,6 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
@@ -16,14 +15,11 @@ from opentelemetry.trace import SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from labelstream import __version__
-
-if TYPE_CHECKING:
-    from labelstream.actors.endpoint.telemetry import RequestRecord
+from labelstream.actors.endpoint.telemetry import SERVER_ERROR, RequestRecord
 
 EXPORT_TIMEOUT_S = 5.0
 # A collector that is away would otherwise cost a time-out for each batch of spans that waits.
 CLOSE_S = 5.0
-SERVER_ERROR = 500
 
 logger = logging.getLogger(__name__)
 
