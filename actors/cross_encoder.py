@@ -8,7 +8,8 @@ from typing import Any
 
 from labelstream.actors.actor_names import cross_encoder_name
 from labelstream.actors.busy_meter import BusyMeter, WorkReport
-from labelstream.actors.pair_scorer import EncoderDescription, PairScorer, Scores, scorer_environment
+from labelstream.actors.model_environment import model_environment
+from labelstream.actors.pair_scorer import EncoderDescription, PairScorer, Scores
 from labelstream.actors.priorities import STREAM_PRIORITY, is_request
 from labelstream.actors.remote import CALLS_AT_ONCE, actor_options
 from labelstream.actors.stepwise import StepwiseThread
@@ -81,5 +82,5 @@ def cross_encoder_options(settings: Settings, replica: int = 0) -> dict[str, Any
         cross_encoder_name(replica),
         num_gpus=encoder.gpus,
         max_concurrency=CALLS_AT_ONCE,
-        runtime_env={"env_vars": scorer_environment(encoder)},
+        runtime_env={"env_vars": model_environment(encoder)},
     )

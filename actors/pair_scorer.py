@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelstream.actors.judge_kind import check_levels
+from labelstream.actors.model_environment import model_environment
 from labelstream.actors.stepwise import Steps, all_steps
 from labelstream.actors.threads import compute_threads, processor_dtype
 from labelstream.schemas.errors import ModelUnusable
@@ -214,19 +215,8 @@ def _check_outputs(outputs: int, card: ModelCard, folder: Path) -> None:
         )
 
 
-def scorer_environment(settings: EncoderSettings) -> dict[str, str]:
-    """Environment variables that have to stand before torch is imported."""
-    environment = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    if not settings.model or Path(settings.model).expanduser().is_dir():
-        environment["HF_HUB_OFFLINE"] = "1"
-    if not settings.gpus:
-        environment["OMP_NUM_THREADS"] = str(compute_threads(settings.threads))
-        environment["OMP_WAIT_POLICY"] = "PASSIVE"  # see engine_environment
-    return environment
-
-
 def _load(kind: Kind, folder: Path, settings: EncoderSettings) -> Any:
-    os.environ.update(scorer_environment(settings))
+    os.environ.update(model_environment(settings))
     import sentence_transformers
     import torch
 

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from labelstream.actors.model_environment import model_environment
 from labelstream.actors.threads import compute_threads, processor_dtype
 from labelstream.schemas.errors import MissingDependency, ModelUnusable
 from labelstream.schemas.model_folder import read_json
@@ -24,33 +25,24 @@ _ADAPTER = "LABELSTREAM_LABELLER_ADAPTER"
 
 
 def engine_environment(labeller: LabellerSettings) -> dict[str, str]:
-    """Environment variables that have to stand before torch and vLLM are imported.
+    """Environment variables that have to stand before vLLM is imported, and those of every model.
 
     The engine runs in this process: on two cores that loads in a sixth of the time and answers a quarter
     more pairs than vLLM's default of three processes.
     """
-    environment = {
+    environment = model_environment(labeller) | {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"),
         "VLLM_NO_USAGE_STATS": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "TOKENIZERS_PARALLELISM": "false",
     }
-    if Path(labeller.model).expanduser().is_dir():
-        environment["HF_HUB_OFFLINE"] = "1"
     if labeller.gpus:
         # We take the likeliest token and never draw one. FlashInfer's kernels for drawing would be compiled when the
         # engine starts, with nvcc and CUDA's headers, and without them vLLM 0.32 does not start.
         environment["VLLM_USE_FLASHINFER_SAMPLER"] = "0"
-    else:
-        # Ray would set OMP_NUM_THREADS from the actor's num_cpus.
-        environment["OMP_NUM_THREADS"] = str(compute_threads(labeller.threads))
-        # Threads that wait actively burn the core of the one they wait for, as soon as anything else runs.
-        environment["OMP_WAIT_POLICY"] = "PASSIVE"
-        if labeller.enforce_eager is not False:
-            # vLLM compiles one small sampling function even in eager mode: 3 s at the first answer, and a C++
-            # compiler that a container may not have.
-            environment["TORCHDYNAMO_DISABLE"] = "1"
+    elif labeller.enforce_eager is not False:
+        # vLLM compiles one small sampling function even in eager mode: 3 s at the first answer, and a C++ compiler
+        # that a container may not have.
+        environment["TORCHDYNAMO_DISABLE"] = "1"
     return environment
 
 

@@ -46,7 +46,8 @@ from common import (
 from raw import Cost, RawEngine, now, since
 
 from labelstream.actors.application import Application
-from labelstream.actors.pair_scorer import PairScorer, scorer_environment
+from labelstream.actors.model_environment import model_environment
+from labelstream.actors.pair_scorer import PairScorer
 from labelstream.actors.vllm_engine import engine_environment
 from labelstream.schemas.settings import Settings, StreamSettings
 from labelstream.streaming.broker import KafkaCluster
@@ -88,7 +89,7 @@ def measure(options: argparse.Namespace, folder: Path, broker: KafkaCluster) -> 
     with ExitStack() as stack:
         arms = [stack.enter_context(own_process(raw_engine, settings, **engine_environment(settings.labeller)))]
         if options.with_encoder:
-            arms.append(stack.enter_context(own_process(raw_scorer, settings, **scorer_environment(settings.encoder))))
+            arms.append(stack.enter_context(own_process(raw_scorer, settings, **model_environment(settings.encoder))))
         alone = [raw_round(arms, distinct_pairs(products, options.pairs, seed)) for seed in (-2, -1)]
         application = stack.enter_context(Application(with_threads(settings, options.stream_threads)))
         rounds: list[dict[str, Any]] = []
