@@ -16,6 +16,7 @@ from pydantic import (
     ValidationError,
 )
 
+from labelstream.schemas.complaint import what_is_wrong
 from labelstream.schemas.errors import BadRecord
 from labelstream.schemas.product import Identifier, Moment, Product, Text
 
@@ -163,5 +164,4 @@ def bad_record(error: ValidationError) -> BadRecord:
     tagged = first["loc"][:1] in {("query",), ("event",), ("pair",)}
     field = ".".join(str(part) for part in first["loc"][tagged:]).replace("\0", " ")
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    complaint = first["msg"].removeprefix("Value error, ")
-    return BadRecord(f"{field or 'record'}: {complaint}{more}", field=field)
+    return BadRecord(f"{field or 'record'}: {what_is_wrong(first)}{more}", field=field)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from labelstream.schemas.complaint import what_is_wrong
 from labelstream.schemas.endpoint_settings import EndpointSettings, ObservabilitySettings
 from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.learning_settings import (
@@ -211,7 +212,7 @@ class Settings(BaseSettings):
             return cls(**sections)
         except ValidationError as error:
             complaints = (
-                f"{PREFIX}{'_'.join(str(p) for p in e['loc']).upper()}: {e['msg'].removeprefix('Value error, ')}"
+                f"{PREFIX}{'_'.join(str(p) for p in e['loc']).upper()}: {what_is_wrong(e)}"
                 for e in error.errors(include_url=False, include_input=False)
             )
             raise SettingsError("; ".join(complaints)) from None

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive
 
 from labelstream.actors.endpoint.problems import ProblemType, Refused
+from labelstream.schemas.complaint import what_is_wrong
 from labelstream.schemas.http import FieldError
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -96,7 +97,7 @@ def field_errors(error: ValidationError, *above: int | str) -> list[FieldError]:
         message = f"{count:,} things are wrong here, too many to name; send a part of it to see which"
         return [FieldError(field=dotted(above), message=message)]
     return [
-        FieldError(field=dotted((*above, *detail["loc"])), message=detail["msg"].removeprefix("Value error, "))
+        FieldError(field=dotted((*above, *detail["loc"])), message=what_is_wrong(detail))
         for detail in _details(error)[:MAX_ERRORS]
     ]
 

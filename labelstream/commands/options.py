@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from labelstream.schemas.complaint import what_is_wrong
 from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.settings import Settings
 
@@ -29,5 +30,5 @@ def with_options(settings: Settings, **sections: dict[str, Any]) -> Settings:
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             option = str(first["loc"][0]).replace("_", "-")
-            raise SettingsError(f"--{option}: {first['msg'].removeprefix('Value error, ')}") from error
+            raise SettingsError(f"--{option}: {what_is_wrong(first)}") from error
     return settings.model_copy(update=changed)
