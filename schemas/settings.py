@@ -100,6 +100,12 @@ class LakeSettings(StorageSettings):
     threads: int = Field(default=1, ge=1, description="DuckDB threads of one process.")
     busy_timeout_ms: int = Field(default=5_000, ge=0, description="How long one try waits for a locked catalogue.")
 
+    @property
+    def catalog_file(self) -> Path | None:
+        """The file of a catalogue in SQLite; None for PostgreSQL."""
+        kind, _, target = self.catalog.partition(":")
+        return Path(target).absolute() if kind == "sqlite" else None
+
     @field_validator("catalog")
     @classmethod
     def _catalog_holds_no_password(cls, catalog: str) -> str:

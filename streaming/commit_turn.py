@@ -28,7 +28,7 @@ class CommitTurn:
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, settings: LakeSettings) -> None:
-        self._cursor = connection.cursor() if settings.catalog.startswith("postgres:") else None
+        self._cursor = None if settings.catalog_file else connection.cursor()
         self._patience_ms = settings.busy_timeout_ms
 
     def __enter__(self) -> None:

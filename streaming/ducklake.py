@@ -95,40 +95,37 @@ def _packaged_extension(name: str) -> Path | None:
 
 
 def _load_storage(connection: duckdb.DuckDBPyConnection, settings: LakeSettings) -> None:
-    kind = settings.catalog.partition(":")[0]
-    load_extension(connection, {"sqlite": "sqlite_scanner", "postgres": "postgres_scanner"}[kind])
+    load_extension(connection, "sqlite_scanner" if settings.catalog_file else "postgres_scanner")
     for name in object_storage.extensions(settings):
         load_extension(connection, name)
     object_storage.prepare(connection, settings)
 
 
 def _prepare_folders(settings: LakeSettings, *, read_only: bool) -> None:
-    kind, _, target = settings.catalog.partition(":")
-    catalogue = Path(target).absolute()
+    file = settings.catalog_file
     if read_only:
-        if kind == "sqlite" and not catalogue.exists():
+        if file is not None and not file.exists():
             raise SettingsError(
                 f"there is no lake at LABELSTREAM_LAKE_CATALOG={settings.catalog} yet; start one with: labelstream run"
             )
         return
-    if kind == "sqlite":
-        catalogue.parent.mkdir(parents=True, exist_ok=True)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
     if not settings.is_remote:
         Path(settings.data_path).mkdir(parents=True, exist_ok=True)
 
 
 def _attach_statement(settings: LakeSettings, *, read_only: bool) -> str:
-    kind, _, target = settings.catalog.partition(":")
     data_path = settings.data_path if settings.is_remote else os.fspath(Path(settings.data_path).absolute())
-    options = [f"DATA_PATH {_quoted(data_path)}"]
+    catalogue, options = settings.catalog, [f"DATA_PATH {_quoted(data_path)}"]
     if read_only:
         options.append("READ_ONLY")
-    elif kind == "sqlite":
-        options += ["META_JOURNAL_MODE 'WAL'"]  # readers and the writer do not wait for each other
-    if kind == "sqlite":
-        target = os.fspath(Path(target).absolute())
-        options += [f"META_BUSY_TIMEOUT {settings.busy_timeout_ms}"]
-    return f"ATTACH {_quoted(f'ducklake:{kind}:{target}')} AS lake ({', '.join(options)})"
+    if settings.catalog_file is not None:
+        catalogue = f"sqlite:{settings.catalog_file}"
+        options.append(f"META_BUSY_TIMEOUT {settings.busy_timeout_ms}")
+        if not read_only:
+            options.append("META_JOURNAL_MODE 'WAL'")  # readers and the writer do not wait for each other
+    return f"ATTACH {_quoted(f'ducklake:{catalogue}')} AS lake ({', '.join(options)})"
 
 
 def _quoted(text: str) -> str:
