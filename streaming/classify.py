@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,9 +10,9 @@ from typing import Any, NamedTuple
 from labelstream.schemas.errors import BadRecord
 from labelstream.schemas.keys import JudgeVersion, label_key, normalise_query
 from labelstream.schemas.messages import Engagement, Pair, UbiEvent, UbiQuery, parse_product, parse_search_event
-from labelstream.schemas.product import Product
 from labelstream.schemas.settings import Settings
 from labelstream.streaming.known_product import KnownProduct
+from labelstream.streaming.product_rows import product_row
 from labelstream.streaming.records import Known, Pending, Record, as_it_came, dead_letter_row
 
 EMPTY_QUERY = "(empty query)"
@@ -204,16 +203,4 @@ def _waiting_row(
         "object_id": object_id,
         "object_id_field": None,
         "occurred_at": occurred_at or record.happened_at,
-    }
-
-
-def product_row(product: Product, received_at: datetime) -> dict[str, Any]:
-    """A row of the products table."""
-    fields = {name: getattr(product, name) for name in ("product_id", "title", "brand", "category", "description")}
-    return fields | {
-        "product_hash": product.hash,
-        "attributes": json.dumps(product.attributes, ensure_ascii=False),
-        "price": product.price,
-        "alternative_ids": product.alternative_ids,
-        "updated_at": product.updated_at or received_at,
     }

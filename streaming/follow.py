@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from labelstream.schemas.product import Product
 from labelstream.schemas.tables import LABELS, PRODUCTS, QUERIES
 from labelstream.streaming.commit import Commit
 from labelstream.streaming.known_label import KnownLabel
 from labelstream.streaming.known_product import KnownProduct
 from labelstream.streaming.lake import Lake
 from labelstream.streaming.local_store import LocalStore, StoreWriter
+from labelstream.streaming.product_rows import product_of
 
 logger = logging.getLogger(__name__)
 
@@ -120,10 +119,3 @@ def _puts(writer: StoreWriter) -> Mapping[str, Callable[[list[dict[str, Any]]], 
 
 def _put_products(writer: StoreWriter, rows: Iterable[Mapping[str, Any]]) -> None:
     writer.put_products(KnownProduct.of(product_of(row)) for row in rows)
-
-
-def product_of(row: Mapping[str, Any]) -> Product:
-    """A row of the products table as the message that it was."""
-    fields = {name: row[name] for name in ("product_id", "title", "brand", "category", "description")}
-    attributes = json.loads(row["attributes"])
-    return Product.model_construct(**fields, attributes=attributes, alternative_ids=row["alternative_ids"])

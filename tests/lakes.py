@@ -18,10 +18,10 @@ from labelstream.schemas.product import Product
 from labelstream.schemas.settings import LakeSettings, Settings, StoreSettings
 from labelstream.schemas.tables import CONSUMED, LABELS, OUTCOMES, PRODUCTS, QUERIES, WAITING
 from labelstream.streaming.batch import Batch, BatchBuilder
-from labelstream.streaming.classify import product_row
 from labelstream.streaming.commit import Commit, OffsetRange, rows
 from labelstream.streaming.lake import Lake
 from labelstream.streaming.local_store import LocalStore
+from labelstream.streaming.product_rows import product_row
 from labelstream.streaming.records import Record, RecordRange
 from labelstream.streaming.writer import LakeWriter
 from labelstream.training.ranking_data import TrainingSnapshot

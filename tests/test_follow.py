@@ -11,11 +11,12 @@ from lakes import a_commit, label_rows, lake_settings, product_rows, query_rows
 
 from labelstream.schemas.product import Product
 from labelstream.streaming.commit import Commit
-from labelstream.streaming.follow import apply_commit, catch_up, product_of
+from labelstream.streaming.follow import apply_commit, catch_up
 from labelstream.streaming.known_product import KnownProduct
 from labelstream.streaming.lake import Lake
 from labelstream.streaming.local_store import LocalStore
 from labelstream.streaming.maintenance import compact
+from labelstream.streaming.product_rows import product_of
 from labelstream.streaming.records import Known
 
 SIZE = 64 << 20
