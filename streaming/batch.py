@@ -120,9 +120,8 @@ class BatchBuilder:
     def _without_unresolved(batch: Batch, waiting: Sequence[Mapping[str, Any]]) -> Batch:
         """Events that wait on (this machine's store is behind the lake) stay on the list untouched."""
         out = batch.sorted
-        still = {(row["topic"], row["partition"], row["offset"]) for row in out.waiting}
-        keys = [(row["topic"], row["partition"], row["offset"]) for row in waiting]
-        batch.resolved.extend(key for key in keys if key not in still)
+        still = set(map(_place, out.waiting))
+        batch.resolved.extend(place for place in map(_place, waiting) if place not in still)
         out.waiting.clear()
         out.counts[0]["waiting"] = -len(batch.resolved)
         return batch
@@ -145,7 +144,6 @@ class BatchBuilder:
         pairs = batch.pairs
         batch.failed.update((pairs[index].label_key, error) for index, error in judgements.errors.items())
         kept = self._settle(batch)
-        good = [index for index in range(len(pairs)) if index not in judgements.errors]
         labels = self._label_rows.rows(
             [JudgedPair(pair.label_key, pair.query, pair.product.product_id, pair.product.hash) for pair in pairs],
             judgements,
@@ -162,7 +160,7 @@ class BatchBuilder:
             CONSUMED.name: rows(CONSUMED, _consumed_rows(batch)),
         }
         deleted = [product_id for product_id, row in batch.sorted.products.items() if row is None]
-        sources = [pairs[index].source for index in good]
+        sources = [pair.source for index, pair in enumerate(pairs) if index not in judgements.errors]
         return Commit(batch.batch_id, batch.ranges, tables, deleted, batch.resolved, sources)
 
     def _settle(self, batch: Batch) -> list[Observation]:
@@ -179,6 +177,10 @@ class BatchBuilder:
             batch.sorted.counts[observation.source][outcome] += 1
             kept.append(observation)
         return kept
+
+
+def _place(row: Mapping[str, Any]) -> tuple[str, int, int]:
+    return row["topic"], row["partition"], row["offset"]
 
 
 def _batch(ranges: tuple[OffsetRange, ...], out: Sorted, in_flight: Sequence[Batch]) -> Batch:

@@ -23,6 +23,9 @@ from labelstream.streaming.object_storage import StorageKey
 # A row of ``offsets`` that is nobody's: what labels of requests replace in a lake that has read nothing yet.
 _NOTHING_READ = ("(requests)", -1)
 
+# What tells a record, and so a waiting event, from every other one.
+_PLACE = ("topic", "partition", "offset")
+
 # ``ducklake_snapshots`` reads what each of them changed, which takes seconds where there are many.
 _SNAPSHOTS = f"{CATALOGUE}.ducklake_snapshot"
 
@@ -208,7 +211,7 @@ class Lake:
                     self.execute(f'INSERT INTO "{name}" BY NAME SELECT * FROM batch')
         if commit.resolved:
             with self._registered("resolved", _waiting_keys(commit)):
-                self.execute(f"DELETE FROM waiting USING resolved WHERE {_same_row('waiting', 'resolved')}")
+                self.execute(f"DELETE FROM waiting USING resolved WHERE {_same('waiting', 'resolved', _PLACE)}")
         self._move_offsets(commit.ranges)
 
     def _delete_replaced_products(self, commit: Commit) -> None:
@@ -235,8 +238,7 @@ class Lake:
         moved |= {(r.topic, r.partition): r.next for r in ranges}
         reached = [{"topic": t, "partition": p, "next_offset": following} for (t, p), following in moved.items()]
         with self._registered("moved", rows(OFFSETS, reached)):
-            same = 'offsets.topic = moved.topic AND offsets."partition" = moved."partition"'
-            self.execute(f"DELETE FROM offsets USING moved WHERE {same}")
+            self.execute(f"DELETE FROM offsets USING moved WHERE {_same('offsets', 'moved', _PLACE[:2])}")
             self.execute("INSERT INTO offsets SELECT * FROM moved")
 
     @contextlib.contextmanager
@@ -256,10 +258,10 @@ class Lake:
 
 
 def _waiting_keys(commit: Commit) -> pa.Table:
-    fields = [WAITING.schema.field(name) for name in ("topic", "partition", "offset")]
+    fields = [WAITING.schema.field(name) for name in _PLACE]
     columns = list(zip(*commit.resolved, strict=True))
     return pa.table([pa.array(c, f.type) for c, f in zip(columns, fields, strict=True)], schema=pa.schema(fields))
 
 
-def _same_row(left: str, right: str) -> str:
-    return " AND ".join(f'{left}."{name}" = {right}."{name}"' for name in ("topic", "partition", "offset"))
+def _same(left: str, right: str, columns: Sequence[str]) -> str:
+    return " AND ".join(f'{left}."{name}" = {right}."{name}"' for name in columns)
