@@ -38,22 +38,12 @@ def start_ray(settings: Settings, cpus: float | None = None) -> None:
         ModelUnavailable: It takes too long to start one.
     """
     options: dict[str, Any] = {"namespace": settings.ray.namespace, "log_to_driver": settings.ray.log_to_driver}
-    if settings.ray.address is None:
-        # Ray would start the actors at nice 15, behind whatever else the machine does.
-        os.environ.setdefault("RAY_worker_niceness", "0")
-        # glibc gives every thread an arena of its own, and each keeps what it once had.
-        os.environ.setdefault("MALLOC_ARENA_MAX", "2")
-        # Ray would start a process for every core at once, most of which nobody ever uses: our actors start their own.
-        os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
-        options |= {
-            "include_dashboard": False,
-            "object_store_memory": settings.ray.object_store_bytes,
-            "num_cpus": max(1, int(cpus or settings.labeller.most * settings.labeller.cpus)),
-            "_node_ip_address": "127.0.0.1",
-        }
+    is_our_own = settings.ray.address is None
+    if is_our_own:
+        options |= _options_of_our_own(settings, cpus)
     # Without a word, Ray would join whatever cluster it finds on this machine.
     try:
-        with loopback_only() if settings.ray.address is None else nullcontext():
+        with loopback_only() if is_our_own else nullcontext():
             ray.init(address=settings.ray.address or "local", logging_level="error", **options)
     except ConnectionError as error:
         address = f"LABELSTREAM_RAY_ADDRESS={settings.ray.address or ''}"
@@ -62,6 +52,21 @@ def start_ray(settings: Settings, cpus: float | None = None) -> None:
         if "timed out during startup" not in str(error):  # Ray has no class for it
             raise
         raise ModelUnavailable("Ray has not started within half a minute, as on a machine that is very busy") from error
+
+
+def _options_of_our_own(settings: Settings, cpus: float | None) -> dict[str, Any]:
+    # Ray would start the actors at nice 15, behind whatever else the machine does.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    # glibc gives every thread an arena of its own, and each keeps what it once had.
+    os.environ.setdefault("MALLOC_ARENA_MAX", "2")
+    # Ray would start a process for every core at once, most of which nobody ever uses: our actors start their own.
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
+    return {
+        "include_dashboard": False,
+        "object_store_memory": settings.ray.object_store_bytes,
+        "num_cpus": max(1, int(cpus or settings.labeller.most * settings.labeller.cpus)),
+        "_node_ip_address": "127.0.0.1",
+    }
 
 
 def start_actor(actor: type, options: Mapping[str, Any], *arguments: Any, patience_s: float = NAME_IS_FREE_S) -> Any:
