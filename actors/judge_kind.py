@@ -50,8 +50,11 @@ def judge_kind(settings: Settings, folder: Path, card: ModelCard) -> JudgeKind:
         ModelUnusable: It is of neither kind, or was made for another scale, prompt or length.
         SettingsError: A chat template that there is not.
     """
-    settings = _cut_as_tuned(settings, card)
-    classifies = _is_classifier(folder, settings.prompt.max_tokens)
+    settings, config = _cut_as_tuned(settings, card), read_json(folder / "config.json", setting=MODEL)
+    classifies = is_classifier(config)
+    if not classifies:
+        _check_generates(config, folder)
+    _check_length(config, folder, settings.prompt.max_tokens)
     check_levels(card, settings.scale, setting=MODEL)
     kind = _classifier(settings, folder) if classifies else _generative(settings, folder)
     _check_prompt(card, kind.prompt_version)
@@ -89,31 +92,43 @@ def _classifier(settings: Settings, folder: Path) -> JudgeKind:
     return JudgeKind(encoder, encoder.version, lambda: VllmClassifier(settings, folder))
 
 
-def _is_classifier(folder: Path, max_tokens: int) -> bool:
-    """Whether it classifies; False for one that predicts the next token, and an error for any other."""
-    config = read_json(folder / "config.json", setting=MODEL)
-    names = [str(name) for name in config.get("architectures") or ["none"]]
-    classifies = any(name.endswith(_CLASSIFYING) for name in names)
-    if not classifies and not any(name.endswith(_GENERATIVE) for name in names):
+def is_classifier(config: dict[str, Any]) -> bool:
+    """Whether a model has a classification head.
+
+    Args:
+        config: Its ``config.json``.
+    """
+    return any(name.endswith(_CLASSIFYING) for name in _architectures(config))
+
+
+def _architectures(config: dict[str, Any]) -> list[str]:
+    return [str(name) for name in config.get("architectures") or ["none"]]
+
+
+def _check_generates(config: dict[str, Any], folder: Path) -> None:
+    names = _architectures(config)
+    if not any(name.endswith(_GENERATIVE) for name in names):
         raise ModelUnusable(
             f"{MODEL}={folder} is a {names[0]}; "
             f"set it to a causal LM (…ForCausalLM) or to a classifier (…{_CLASSIFYING})"
         )
+
+
+def _check_length(config: dict[str, Any], folder: Path, max_tokens: int) -> None:
     positions = config.get("max_position_embeddings")
-    if isinstance(positions, int) and max_tokens > (longest := positions - _reserved_positions(names[0], config)):
+    if isinstance(positions, int) and max_tokens > (longest := positions - _reserved_positions(config)):
         raise ModelUnusable(
             f"{MODEL}={folder} takes prompts of {longest} tokens; "
             f"set LABELSTREAM_PROMPT_MAX_TOKENS to {longest} or less"
         )
-    return classifies
 
 
-def _reserved_positions(architecture: str, config: dict[str, Any]) -> int:
+def _reserved_positions(config: dict[str, Any]) -> int:
     """Positions that no token of a prompt can have."""
-    if not architecture.endswith(_CLASSIFYING):
+    if not is_classifier(config):
         return 1  # the answer is a token too
     # RoBERTa counts from the padding token's number on.
-    return int(config.get("pad_token_id") or 0) + 1 if "Roberta" in architecture else 0
+    return int(config.get("pad_token_id") or 0) + 1 if "Roberta" in _architectures(config)[0] else 0
 
 
 def check_levels(card: ModelCard, scale: LabelScale, *, setting: str) -> None:

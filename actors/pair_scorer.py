@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from labelstream.actors.judge_kind import check_levels
+from labelstream.actors.judge_kind import check_levels, is_classifier
 from labelstream.actors.model_environment import model_environment
 from labelstream.actors.stepwise import Steps, all_steps
 from labelstream.actors.threads import compute_threads, processor_dtype
@@ -67,9 +67,7 @@ class PairScorer:
 
     def __init__(self, settings: EncoderSettings, scale: LabelScale | None = None) -> None:
         folder = model_folder(settings.model, setting=_MODEL) if settings.model else packaged_encoder()
-        config = read_json(folder / "config.json", setting=_MODEL)
-        architectures = [str(name) for name in config.get("architectures") or []]
-        joint = any(name.endswith("ForSequenceClassification") for name in architectures)
+        joint = is_classifier(read_json(folder / "config.json", setting=_MODEL))
         self.kind: Kind = "cross-encoder" if joint else "bi-encoder"
         self.version = fingerprint([folder])
         card = read_card(folder)
