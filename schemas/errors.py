@@ -8,17 +8,16 @@
     │   ├── LakeBusy                 somebody else holds the catalogue, or a commit lost a race
     │   ├── LakeUnavailable          the disk is full or the storage does not answer
     │   └── ModelUnavailable         an actor that holds a model is dead, restarting or hanging
-    ├── TerminalError                trying again cannot help
-    │   ├── BadRecord                one record breaks the contract: it goes to the dead letters
-    │   ├── StaleBatch               somebody else has committed these offsets: read on from the lake
-    │   ├── OffsetsBeyondTopic       the lake is ahead of the topic: the topic was made anew
-    │   ├── UnreadableRecords        Kafka holds records that cannot be decoded
-    │   ├── StaleChampion            somebody else has promoted another model meanwhile
-    │   ├── SettingsError            a setting that cannot work
-    │   │   └── StoreFull            the local store has reached its upper bound
-    │   ├── ModelUnusable            the model cannot give labels (missing, of no kind that can, label not one token)
-    │   └── MissingDependency        a package that this feature needs is not installed
-    └── (nothing else)
+    └── TerminalError                trying again cannot help
+        ├── BadRecord                one record breaks the contract: it goes to the dead letters
+        ├── StaleBatch               somebody else has committed these offsets: read on from the lake
+        ├── OffsetsBeyondTopic       the lake is ahead of the topic: the topic was made anew
+        ├── UnreadableRecords        Kafka holds records that cannot be decoded
+        ├── StaleChampion            somebody else has promoted another model meanwhile
+        ├── SettingsError            a setting that cannot work
+        │   └── StoreFull            the local store has reached its upper bound
+        ├── ModelUnusable            the model cannot give labels (missing, of no kind that can, label not one token)
+        └── MissingDependency        a package that this feature needs is not installed
 
 A ``TransientError`` that outlives its retries ends the run with one line; a ``BadRecord`` never does.
 """

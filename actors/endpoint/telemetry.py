@@ -133,7 +133,7 @@ class Telemetry:
         """Count a request that was refused before any work.
 
         Args:
-            reason: One of a few words, such as ``too_many_requests``.
+            reason: Slug of the kind of problem, such as ``full``.
         """
         self._refused.labels(reason, self._replica).inc()
 
