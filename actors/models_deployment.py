@@ -19,7 +19,6 @@ from labelstream.actors.labeller_scaling import LabellerScaling
 from labelstream.actors.learning_watch import learning_watch, read_learning
 from labelstream.actors.loopback import keep_replica_on_loopback
 from labelstream.actors.metrics import Observed, metrics_text
-from labelstream.actors.metrics_server import work_reports
 from labelstream.actors.model_pool import ModelPool
 from labelstream.actors.on_demand_pool import PoolDescription
 from labelstream.actors.ranker_actor import RankerActor, ranker_options
@@ -27,6 +26,7 @@ from labelstream.actors.readiness import pool_names, stream_answers
 from labelstream.actors.remote import RemoteWriter
 from labelstream.actors.replica_watch import ReplicaWatch, watched_pool
 from labelstream.actors.upkeep import LOOK_EVERY_S, Upkeep
+from labelstream.actors.work_reports import work_reports
 from labelstream.actors.writer import Writer, writer_options
 from labelstream.schemas.errors import LabelstreamError
 from labelstream.schemas.settings import Settings

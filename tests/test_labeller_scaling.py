@@ -18,10 +18,10 @@ from labelstream.actors import labeller_scaling, model_pool
 from labelstream.actors.application import Application, Progress
 from labelstream.actors.busy_meter import BusyMeter, WorkReport
 from labelstream.actors.labeller_scaling import AGAIN_S, LEAVE_S, LabellerCount, LabellerScaling
-from labelstream.actors.metrics_server import work_reports
 from labelstream.actors.model_pool import ModelPool
 from labelstream.actors.named_replicas import NamedReplicas
 from labelstream.actors.replica_watch import ReplicaWatch
+from labelstream.actors.work_reports import work_reports
 from labelstream.schemas.judgements import JudgeDescription, Judgements
 from labelstream.schemas.model_settings import EncoderSettings, LabellerSettings
 from labelstream.schemas.settings import KafkaSettings, RaySettings, Settings

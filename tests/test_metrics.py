@@ -28,7 +28,8 @@ from labelstream.actors.labeller_scaling import LabellerCount
 from labelstream.actors.learning_watch import Learning, learning_watch, read_learning, read_standings
 from labelstream.actors.metric_list import HTTP_METRICS, METRICS
 from labelstream.actors.metrics import Observed, StreamMetrics, metrics_text
-from labelstream.actors.metrics_server import metrics_server, work_reports
+from labelstream.actors.metrics_server import metrics_server
+from labelstream.actors.work_reports import work_reports
 from labelstream.actors.writer import LakeStatus
 from labelstream.schemas.errors import LakeUnavailable, SettingsError
 from labelstream.schemas.settings import KafkaSettings, LakeSettings, Settings

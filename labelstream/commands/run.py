@@ -90,8 +90,8 @@ class Watched:
     def observe(self) -> Observed:
         """A look; safe from any thread."""
         from labelstream.actors.metrics import Observed
-        from labelstream.actors.metrics_server import work_reports
         from labelstream.actors.readiness import pool_names, stream_answers
+        from labelstream.actors.work_reports import work_reports
 
         progress = self.progress
         if progress is None or self.learning is None:
