@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import ray
 
 from labelstream.actors.actor_names import CROSS_ENCODER, LABELLER, WRITER, replica_name
-from labelstream.actors.remote import RemoteJudge, RemoteScorer, RemoteWriter, ReplicaPool, actor_options
+from labelstream.actors.remote import RemoteWriter, actor_options
+from labelstream.actors.replica_pool import RemoteJudge, RemoteScorer, ReplicaPool
 from labelstream.actors.threads import yield_to_models
 from labelstream.schemas.judgements import JudgeDescription
 from labelstream.schemas.settings import Settings

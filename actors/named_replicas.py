@@ -1,4 +1,4 @@
-"""Replicas of a model actor, called from an event loop and found by name."""
+"""Replicas of a model actor as the endpoint calls them: from an event loop, by name, until the caller's deadline."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from labelstream.actors.actor_names import replica_name
 from labelstream.actors.cluster import as_callers_error
-from labelstream.actors.remote import AVOIDED_FOR_S
+from labelstream.actors.replica_pool import AVOIDED_FOR_S
 from labelstream.schemas.errors import ModelUnavailable
 from labelstream.schemas.settings import Settings
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ray.exceptions import ActorDiedError
 
-from labelstream.actors.remote import ReplicaPool
+from labelstream.actors.replica_pool import ReplicaPool
 from labelstream.schemas.errors import ModelUnavailable
 
 
