@@ -35,8 +35,8 @@ def connect(settings: LakeSettings, *, read_only: bool = False) -> duckdb.DuckDB
         SettingsError: The catalogue or the data path does not fit, or the object storage refuses.
         TransientError: The catalogue is locked, or it or the object storage does not answer.
     """
-    _prepare_folders(settings, read_only=read_only)
     with lake_errors():
+        _prepare_folders(settings, read_only=read_only)
         connection = duckdb.connect(
             config={
                 "memory_limit": settings.memory_limit,

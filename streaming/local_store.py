@@ -43,14 +43,18 @@ class LocalStore:
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         # Losing the last commits in a power cut costs nothing: the store follows the lake again from where it stands.
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             self._environment = lmdb.open(str(folder), map_size=max_bytes, max_dbs=8, metasync=False)
             self._environment.reader_check()  # slots of processes that were killed
         except lmdb.Error as error:
             raise SettingsError(
                 f"LABELSTREAM_STORE_PATH={folder} cannot be opened ({error}); it may be deleted, the lake has it all"
+            ) from error
+        except OSError as error:
+            raise SettingsError(
+                f"LABELSTREAM_STORE_PATH={folder}: {error.strerror}; name a folder that may be written"
             ) from error
         self._products = self._environment.open_db(b"products")
         self._aliases = self._environment.open_db(b"aliases")

@@ -238,6 +238,12 @@ def test_a_read_only_lake_must_exist(settings: LakeSettings):
         Lake(settings, read_only=True)
 
 
+def test_a_folder_that_cannot_be_made_names_its_setting(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match=r"LABELSTREAM_LAKE_DATA_PATH.*File exists"):
+        Lake(lake_settings(tmp_path / "file"))
+
+
 def test_a_read_only_lake_refuses_writes(settings: LakeSettings, lake: Lake):
     lake.commit(a_commit(0))
     with Lake(settings, read_only=True) as reader, pytest.raises(SettingsError, match="read-only"):

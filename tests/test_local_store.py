@@ -146,6 +146,12 @@ def test_a_broken_file_says_that_it_may_be_deleted(tmp_path: Path):
         LocalStore(tmp_path, SIZE)
 
 
+def test_a_folder_that_cannot_be_made_names_its_setting(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match=r"LABELSTREAM_STORE_PATH.*Not a directory"):
+        LocalStore(tmp_path / "file" / "store", SIZE)
+
+
 def test_a_label_is_looked_up_within_a_hundred_microseconds(store: LocalStore):
     keys = [f"{number:032x}" for number in range(50_000)]
     with store.writer() as writer:
