@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import Any, TypeVar
 
 import ray
@@ -62,22 +63,22 @@ class IngestActor:
             LabelstreamError: What cannot be mended here.
         """
         settings = self._settings
-        publisher = self._patiently(lambda: Publisher.connected(settings.kafka))
-        try:
+        with closing(self._patiently(lambda: Publisher.connected(settings.kafka))) as publisher:
             grouped = settings.kafka.assignment == "group"
             consumer = self._patiently(lambda: make_consumer(settings.kafka, group=grouped))
             with LocalStore(settings.store.path, settings.store.max_bytes) as store:
                 ingest = Ingest(settings, consumer, store, self._services(publisher), self._replica)
-                with StoreFollower(settings, store, on_error=ingest.stop) as follower:
-                    self._wait_for_the_store(follower)
-                    self._ingest = ingest
-                    if self._stopping.is_set():
-                        ingest.stop()
-                    given_back = ingest.run()
-                    follower.check()
-                    return given_back
-        finally:
-            publisher.close()
+                return self._consume(ingest, store)
+
+    def _consume(self, ingest: Ingest, store: LocalStore) -> int:
+        with StoreFollower(self._settings, store, on_error=ingest.stop) as follower:
+            self._wait_for_the_store(follower)
+            self._ingest = ingest
+            if self._stopping.is_set():
+                ingest.stop()
+            given_back = ingest.run()
+            follower.check()
+            return given_back
 
     def _patiently(self, connect: Callable[[], Client]) -> Client:
         """A broker that is away just when a replica is started again costs no more than one that goes away later."""
