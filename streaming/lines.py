@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
@@ -37,7 +38,12 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raise SettingsError(f"{path}: {error.strerror or error}; name a file that can be read") from error
 
 
-def _open(path: Path) -> IO[bytes]:
+@contextmanager
+def _open(path: Path) -> Iterator[IO[bytes]]:
+    """Opened once and looked into, because a pipe (``<(zcat log.gz)``) cannot be read from its beginning again."""
     with path.open("rb") as file:
-        is_gzip = file.read(2) == _GZIP_MAGIC
-    return cast("IO[bytes]", gzip.open(path) if is_gzip else path.open("rb"))
+        if file.peek(len(_GZIP_MAGIC))[: len(_GZIP_MAGIC)] != _GZIP_MAGIC:
+            yield file
+            return
+        with gzip.open(file) as unpacked:
+            yield cast("IO[bytes]", unpacked)
