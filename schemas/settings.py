@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -12,7 +13,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from labelstream.schemas.complaint import what_is_wrong
 from labelstream.schemas.endpoint_settings import EndpointSettings, ObservabilitySettings
 from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.learning_settings import (
@@ -27,6 +27,7 @@ from labelstream.schemas.model_settings import EncoderSettings, LabellerSettings
 from labelstream.schemas.polarization import Polarization
 from labelstream.schemas.scale import LabelScale, from_json
 from labelstream.schemas.section import Section
+from labelstream.schemas.setting_names import complaint, misspelt, variables
 from labelstream.schemas.storage_settings import StorageSettings
 
 PREFIX = "LABELSTREAM_"
@@ -214,11 +215,13 @@ class Settings(BaseSettings):
         Raises:
             SettingsError: Names every offending variable.
         """
+        known = variables(PREFIX, cls.model_fields)
+        complaints = misspelt(os.environ, PREFIX, cls.model_fields, known)
         try:
-            return cls(**sections)
+            settings = cls(**sections)
         except ValidationError as error:
-            complaints = (
-                f"{PREFIX}{'_'.join(str(p) for p in e['loc']).upper()}: {what_is_wrong(e)}"
-                for e in error.errors(include_url=False, include_input=False)
-            )
-            raise SettingsError("; ".join(complaints)) from None
+            faults = error.errors(include_url=False, include_input=False)
+            raise SettingsError("; ".join([*complaints, *(complaint(one, PREFIX, known) for one in faults)])) from None
+        if complaints:
+            raise SettingsError("; ".join(complaints))
+        return settings

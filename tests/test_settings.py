@@ -89,6 +89,33 @@ def test_a_bad_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, variabl
         Settings.load()
 
 
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("LABELER_MODEL", "LABELLER_MODEL"),  # no such section, and so nobody would have looked at it
+        ("labeler_model", "LABELLER_MODEL"),
+        ("ENCODR_ENABLED", "ENCODER_ENABLED"),
+        ("KAFKA_GRUOP", "KAFKA_GROUP"),
+    ],
+)
+def test_a_misspelt_variable_is_not_passed_over(monkeypatch: pytest.MonkeyPatch, variable: str, meant: str):
+    monkeypatch.setenv(f"LABELSTREAM_{variable}", "x")
+    with pytest.raises(SettingsError, match=f"{variable.upper()}: there is no such setting.* LABELSTREAM_{meant}\\?"):
+        Settings.load()
+
+
+def test_a_variable_that_kubernetes_made_is_explained(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LABELSTREAM_ENDPOINT_SERVICE_HOST", "10.0.0.1")
+    with pytest.raises(SettingsError, match=r"ENDPOINT_SERVICE_HOST: there is no such setting.*enableServiceLinks"):
+        Settings.load()
+
+
+@pytest.mark.parametrize("variable", ["TEST_DATA", "SERVICE_HOST", "PORT_8000_TCP_ADDR", "HOME"])
+def test_other_variables_with_our_prefix_are_left_alone(monkeypatch: pytest.MonkeyPatch, variable: str):
+    monkeypatch.setenv(f"LABELSTREAM_{variable}", "x")
+    assert Settings.load() == Settings()
+
+
 @pytest.mark.parametrize("section", ["LABELLER", "ENCODER"])
 @pytest.mark.parametrize("value", ["0.5", "29.9", "-1", "nan"])
 def test_a_healthy_replica_has_the_time_to_answer(monkeypatch: pytest.MonkeyPatch, section: str, value: str):
