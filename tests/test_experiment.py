@@ -55,6 +55,7 @@ def test_the_files_say_that_they_are_simulated_and_the_report_reads_them(
     monkeypatch.setenv("LABELSTREAM_RANKER_ROUNDS", "10")
     done = experiment(shop, predictions, tmp_path)
     assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("Ablation (simulated engagement)"), "bars are for standard error"
     found = {path.stem: json.loads(path.read_text()) for path in tmp_path.iterdir()}
     assert set(found) == {"ablation", "tradeoff", "metrics"}
     assert all(file["simulated"] is True for file in found.values())

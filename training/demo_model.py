@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from rich.progress import track
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -21,6 +20,7 @@ from labelstream.schemas.errors import BadRecord
 from labelstream.schemas.prompt_encoder import PromptEncoder
 from labelstream.schemas.scale import Floats
 from labelstream.training.demo_pairs import DemoPair
+from labelstream.training.progress import with_bar
 
 LEARNING_RATE = 3e-3
 _EVALUATION_BATCH = 250
@@ -136,7 +136,7 @@ def train(
     optimizer = torch.optim.AdamW(weights, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps + 1, pct_start=0.1)
     model.train()
-    for _ in track(range(steps), description="Training the demo labeller"):
+    for _ in with_bar(range(steps), "Training the demo labeller"):
         batch = _batch(encoder, list(islice(pairs, batch_pairs)))
         states = _hidden_states(model, encoder, batch)
         label_loss = nn.functional.cross_entropy(_label_logits(model, states, batch), batch.labels)

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
 
 from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.polarization import Polarization
@@ -22,6 +21,7 @@ from labelstream.schemas.scale import Floats
 from labelstream.training.features import FeatureTable
 from labelstream.training.intervals import Draws, mean, measured, paired_difference, sums_of_values
 from labelstream.training.judgments import JudgedPairs
+from labelstream.training.progress import with_bar
 from labelstream.training.ranking_metrics import add_to_cart_share, ndcg, rank
 from labelstream.training.splits import query_folds
 
@@ -117,9 +117,7 @@ class Experiment:
         """
         tables = {"all": self.world.features, "without_cross_encoder": self.world.features.without("cross_encoder")}
         runs = [(name, seen) for seen in tables for name in RANKING_LABELS]
-        found = {
-            run: self.outcome(RANKING_LABELS[run[0]], tables[run[1]]) for run in track(runs, description="Ablation")
-        }
+        found = {run: self.outcome(RANKING_LABELS[run[0]], tables[run[1]]) for run in with_bar(runs, "Ablation")}
         baseline = found[BASELINE, "all"]
         rows = [{"name": name, "features": seen} | self._row(one, baseline) for (name, seen), one in found.items()]
         return {"simulated": True, "baseline": BASELINE, "atc_cutoff": self.cutoff, "rows": rows}
@@ -147,7 +145,7 @@ class Experiment:
         """
         grid = [(alpha, beta) for alpha in ALPHAS for beta in BETAS]
         points = []
-        for alpha, beta in track(grid, description="α × β"):
+        for alpha, beta in with_bar(grid, "α × β"):
             label = RankingLabel(
                 polarization=Polarization(preset="custom", alpha=alpha, beta=beta),
                 engagement_weight=engagement_weight,

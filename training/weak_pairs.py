@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -24,6 +22,7 @@ from labelstream.schemas.product import Product, product_text
 from labelstream.schemas.scale import Floats
 from labelstream.training.catalogue_index import CatalogueIndex
 from labelstream.training.judgments import JudgedPairs
+from labelstream.training.progress import with_bar
 from labelstream.training.weak_queries import catalogue_queries
 
 
@@ -113,7 +112,7 @@ class Teacher:
         self._index.expect(names.tolist())
         parts: list[Floats] = []
         places: list[Any] = []
-        for number, query in enumerate(track(names.tolist(), task, console=Console(stderr=True))):
+        for number, query in enumerate(with_bar(names.tolist(), task)):
             mine = np.flatnonzero(numbers == number)
             places.append(mine)
             parts.append(self._index.signals(query, rows[mine]))
@@ -156,7 +155,7 @@ def make_weak_pairs(
     names: list[str] = []
     products: list[Product] = []
     signals: list[Floats] = []
-    for query in track(asked, "Labelling pairs by the teacher", console=Console(stderr=True)):
+    for query in with_bar(asked, "Labelling pairs by the teacher"):
         rows = index.candidates(query, rng)
         names += [query] * len(rows)
         products += [index.products[row] for row in rows]
