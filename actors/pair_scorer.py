@@ -133,14 +133,24 @@ class PairScorer:
             ModelUnusable: The model has no levels: it is a bi-encoder, or has one output.
             ValueError: Different numbers of queries and products.
         """
+        return all_steps(self.probabilities_in_steps(queries, products))
+
+    def probabilities_in_steps(self, queries: Sequence[str], products: Sequence[str]) -> Steps[Floats]:
+        """The same as ``probabilities``, which pauses before every forward pass."""
         if self.outputs <= 1:
             raise ModelUnusable(f"{_MODEL}: a {self.kind} without levels; set a cross-encoder with one output a level")
         lines, texts = self._texts(queries, products)
         if not lines:
             return np.empty((0, self.outputs))
         worst = np.eye(self.outputs)[0]
-        distributions = all_steps(self._distributions(lines, texts))
+        distributions = yield from self._distributions(lines, texts)
         return np.where(_compared(lines, texts)[:, None], distributions, worst)
+
+    def passes(self, queries: Sequence[str], products: Sequence[str]) -> int:
+        """How many forward passes, and so steps, pairs take."""
+        lines, texts = self._texts(queries, products)
+        inputs = len(lines) if self.kind == "cross-encoder" else len({*lines, *texts})
+        return -(-inputs // self._batch_size)
 
     def _texts(self, queries: Sequence[str], products: Sequence[str]) -> tuple[list[str], list[str]]:
         """Queries and products as ``PairEncoder`` reads them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -16,11 +16,17 @@ Answer = TypeVar("Answer")
 Steps = Generator[None, None, Answer]
 
 
-def all_steps(steps: Steps[Answer]) -> Answer:
-    """Go through to the end, with nothing in between."""
+def all_steps(steps: Steps[Answer], before: Callable[[], object] = lambda: None) -> Answer:
+    """Go through to the end.
+
+    Args:
+        steps: Yields before every step, and returns the answer.
+        before: Called before every step.
+    """
     while True:
         try:
             next(steps)
+            before()
         except StopIteration as end:
             answer: Answer = end.value
             return answer

@@ -115,6 +115,11 @@ def test_empty_text_is_the_worst_level_for_certain(tmp_path: Path):
     assert scorer.probabilities([], []).shape == (0, 3)
 
 
+def test_steps_are_known_before(packaged: PairScorer, tmp_path: Path):
+    for scorer in (packaged, PairScorer(EncoderSettings(model=str(tiny_cross_encoder(tmp_path)), batch_size=2))):
+        assert len(list(scorer.score_in_steps(*mixed_pairs()))) == scorer.passes(*mixed_pairs())
+
+
 def test_model_without_levels_has_no_probabilities(packaged: PairScorer, tmp_path: Path):
     for scorer in (packaged, PairScorer(EncoderSettings(model=str(tiny_cross_encoder(tmp_path))))):
         with pytest.raises(ModelUnusable, match="LABELSTREAM_ENCODER_MODEL"):

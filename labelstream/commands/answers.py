@@ -6,15 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from labelstream.commands.scoring import scores_of, stepped
+from labelstream.console import progress_bar
 from labelstream.schemas.errors import SettingsError
-from labelstream.schemas.judgements import Judgements
 from labelstream.schemas.product import Product
 from labelstream.schemas.scale import Floats
 from labelstream.schemas.settings import Settings
 
 if TYPE_CHECKING:
+    from labelstream.actors.label_engine import LabelEngine
+    from labelstream.schemas.judgements import Judgements
     from labelstream.training.features import EngagementHistory
     from labelstream.training.judgments import JudgedPairs
+
+_PART = 256  # pairs that the bar counts at once
 
 
 class Answers(NamedTuple):
@@ -36,15 +41,31 @@ def ask_labeller(judged: JudgedPairs, settings: Settings, model: str, adapter: s
     chosen = settings.labeller.model_copy(update={"model": model, "adapter": adapter})
     engine = LabelEngine(settings.model_copy(update={"labeller": chosen}))
     try:
-        answer: Judgements = engine.judge(*judged.texts).result()
+        return Answers(_judged_in_parts(judged, engine))
     finally:
         engine.close()
-    if answer.errors:
-        index, error = next(iter(answer.errors.items()))
-        raise SettingsError(
-            f"{len(answer.errors)} pairs cannot be judged, the first is {judged.queries[index]!r}: {error}"
-        )
-    return Answers(answer.probabilities.astype(float))
+
+
+def _judged_in_parts(judged: JudgedPairs, engine: LabelEngine) -> Floats:
+    """Probabilities of all pairs, in their order; a bar tells how far it is."""
+    import numpy as np
+
+    # One query after the other, as the engine itself has them in a batch.
+    order = sorted(range(len(judged)), key=lambda pair: (judged.queries[pair], pair))
+    parts = [np.array(order[start : start + _PART]) for start in range(0, len(order), _PART)]
+    answers = [engine.judge(*judged.select(part).texts) for part in parts]
+    found: list[Judgements] = []
+    with progress_bar() as bar:
+        task = bar.add_task("pairs", total=len(judged), note="")
+        for answer, part in zip(answers, parts, strict=True):
+            found.append(answer.result())
+            bar.advance(task, len(part))
+    errors = [(part[i], error) for answer, part in zip(found, parts, strict=True) for i, error in answer.errors.items()]
+    if errors:
+        pair, error = min(errors, key=lambda one: int(one[0]))
+        raise SettingsError(f"{len(errors)} pairs cannot be judged, the first is {judged.queries[pair]!r}: {error}")
+    probabilities = np.concatenate([answer.probabilities for answer in found]).astype(float)
+    return np.asarray(probabilities[np.argsort(np.concatenate(parts))])
 
 
 def ask_cross_encoder(judged: JudgedPairs, settings: Settings, model: str) -> Answers:
@@ -54,8 +75,8 @@ def ask_cross_encoder(judged: JudgedPairs, settings: Settings, model: str) -> An
     chosen = settings.encoder.model_copy(update={"model": "" if model == "packaged" else model})
     scorer = PairScorer(chosen, settings.scale)
     if scorer.kind == "cross-encoder" and scorer.outputs == len(settings.scale.levels):
-        return Answers(scorer.probabilities(*judged.texts))
-    return Answers(None, scorer.score(*judged.texts).astype(float))
+        return Answers(stepped(scorer.probabilities_in_steps(*judged.texts), scorer.passes(*judged.texts)))
+    return Answers(None, stepped(scorer.score_in_steps(*judged.texts), scorer.passes(*judged.texts)).astype(float))
 
 
 def ask_ranker(judged: JudgedPairs, products: Sequence[Product], settings: Settings, folder: Path) -> Answers:
@@ -71,16 +92,13 @@ def ask_ranker(judged: JudgedPairs, products: Sequence[Product], settings: Setti
         ModelUnusable: No ranker is there.
         SettingsError: It wants engagement, and there is no lake, or none in it.
     """
-    from labelstream.actors.pair_scorer import PairScorer
     from labelstream.training.features import build_features
     from labelstream.training.lexical import LexicalIndex
     from labelstream.training.ranker import Ranker
 
     ranker = Ranker.load(folder)
     wanted = ranker.card.features
-    scores = (
-        PairScorer(settings.encoder, settings.scale).score(*judged.texts) if "cross_encoder_score" in wanted else None
-    )
+    scores = scores_of(judged, settings) if "cross_encoder_score" in wanted else None
     history = _history(judged, settings) if "pair_impressions" in wanted else None
     features = build_features(
         judged.queries, judged.products, LexicalIndex(products), cross_encoder_scores=scores, history=history

@@ -17,6 +17,7 @@ from labelstream.commands.judgements import (
 )
 from labelstream.commands.options import with_options
 from labelstream.commands.ranker_training import ranker_training
+from labelstream.commands.scoring import scores_of
 from labelstream.console import err, print_facts, print_table
 from labelstream.schemas.settings import Settings
 
@@ -72,14 +73,13 @@ def _humans(
     """Judged pairs with the cross-encoder's scores, and which files they are from."""
     import numpy as np
 
-    from labelstream.actors.pair_scorer import PairScorer
     from labelstream.training.human_content import HumanJudgements
 
     judged = read_judgements(judgments, catalogue, None, layout, settings.scale, part)
     scores = np.full(len(judged), np.nan)
     if settings.encoder.enabled:
         err.print(f"scoring {len(judged):,} judged pairs with the cross-encoder …")
-        scores = PairScorer(settings.encoder, settings.scale).score(*judged.texts).astype(float)
+        scores = scores_of(judged, settings)
     return HumanJudgements(judged, scores, file_digests(judgments, catalogue, layout))
 
 

@@ -1,0 +1,74 @@
+"""What people do wrong, and what they did not expect: one line that names the remedy, and nothing of theirs is lost."""
+
+from __future__ import annotations
+
+import gzip
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from click.testing import Result
+from judged import demo_judged, write_chorus
+from typer.testing import CliRunner
+
+from labelstream import __version__
+from labelstream.cli import app
+from labelstream.commands import answers, evaluate, train
+from labelstream.commands.judgements import Layout
+from labelstream.commands.teacher import TrainingFiles, teacher
+from labelstream.schemas.errors import SettingsError
+from labelstream.schemas.judgements import Judgements
+from labelstream.schemas.settings import Settings
+from labelstream.training.demo_catalogue import demo_catalogue
+from labelstream.training.demo_judgments import demo_truth
+from labelstream.training.fine_tuning import FineTuneSettings
+from labelstream.training.unfinished import unfinished
+
+JUDGED = demo_judged(6, per_query=4)
+
+
+def labelstream(*arguments: object) -> Result:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception is not None:
+        raise result.exception
+    return result
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> list[str]:
+    judgments, catalogue = write_chorus(tmp_path, JUDGED, "judgments.csv")
+    return ["--judgments", str(judgments), "--catalogue", str(catalogue)]
+
+
+@pytest.fixture
+def a_file(tmp_path: Path) -> Path:
+    path = tmp_path / "file"
+    path.touch()
+    return path
+
+
+def queries_of(path: Path) -> Any:
+    files = TrainingFiles(path, None, None, Layout.CHORUS, None, path, None)
+    made = teacher(files, JUDGED, Settings(), FineTuneSettings(weak_pairs=10))
+    return cast("Any", made)._queries
+
+
+class Knowing:
+    """An engine that says what people have said."""
+
+    def judge(self, queries: list[str], texts: list[str]) -> Future[Judgements]:
+        known = dict(zip(zip(*JUDGED.texts, strict=True), JUDGED.levels.tolist(), strict=True))
+        levels = [known[pair] for pair in zip(queries, texts, strict=True)]
+        future = Future[Judgements]()
+        probabilities = np.eye(3, dtype=np.float32)[levels]
+        future.set_result(Judgements(probabilities, np.zeros(len(texts), np.bool_), {}))
+        return future
+
+
+def test_what_a_labeller_says_in_parts_is_in_the_order_of_the_pairs(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(answers, "_PART", 5)
+    shuffled = JUDGED.select(np.random.default_rng(1).permutation(len(JUDGED)))
+    found = answers._judged_in_parts(shuffled, cast("Any", Knowing()))
+    assert found.argmax(axis=1).tolist() == shuffled.levels.tolist()
