@@ -38,6 +38,19 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raise SettingsError(f"{path}: {error.strerror or error}; name a file that can be read") from error
 
 
+def read_text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The same as text: UTF-8, with or without a byte order mark.
+
+    Raises:
+        SettingsError: As above, or a line is not UTF-8.
+    """
+    for number, line in read_lines(path):
+        try:
+            yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise SettingsError(f"{path}: line {number} is not UTF-8; save the file as UTF-8") from error
+
+
 @contextmanager
 def _open(path: Path) -> Iterator[IO[bytes]]:
     """Opened once and looked into, because a pipe (``<(zcat log.gz)``) cannot be read from its beginning again."""

@@ -163,6 +163,7 @@ def test_every_row_is_accounted_for(tmp_path_factory: pytest.TempPathFactory, ce
     ("content", "says"),
     [
         ("", "the file is empty"),
+        ("query;docid;rating\ntv;a;3\n", "separate the fields by commas, not by semicolons"),
         ("query,docid\ntv,a\n", "no column rating; its header says query, docid"),
         (f"{HEADER}\n", "no rows"),
         (f"{HEADER}\ntv,nowhere,3\n", "not in the catalogue: 1 .nowhere..; give the catalogue"),

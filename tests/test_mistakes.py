@@ -55,6 +55,34 @@ def queries_of(path: Path) -> Any:
     return cast("Any", made)._queries
 
 
+def test_queries_of_a_log_may_be_packed_and_have_a_byte_order_mark(tmp_path: Path):
+    path = tmp_path / "queries.txt"
+    path.write_bytes(gzip.compress(b"\xef\xbb\xbfred sofa\r\n\r\n  Lampe f\xc3\xbcr K\xc3\xbcche \r\n"))
+    assert queries_of(path) == ["red sofa", "Lampe für Küche"]
+
+
+def test_queries_that_are_not_utf_8_are_named_by_their_line(tmp_path: Path):
+    path = tmp_path / "queries.txt"
+    path.write_bytes("red sofa\nKüche\n".encode("latin-1"))
+    with pytest.raises(SettingsError, match="line 2 is not UTF-8"):
+        queries_of(path)
+
+
+def test_an_output_that_cannot_be_is_named_before_the_model_is_asked(
+    shop: list[str], a_file: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[object] = []
+    monkeypatch.setattr(evaluate, "ask_cross_encoder", lambda *arguments: asked.append(arguments))
+    with pytest.raises(SettingsError, match="name a folder that may be written"):
+        labelstream("evaluate", *shop, "--cross-encoder", "packaged", "--out", a_file / "evaluation")
+    assert not asked
+
+
+def test_a_model_below_a_file_is_refused(a_file: Path):
+    with pytest.raises(SettingsError, match="name a folder that may be written"), unfinished(a_file / "model", {}):
+        pass
+
+
 class Knowing:
     """An engine that says what people have said."""
 

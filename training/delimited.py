@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from labelstream.schemas.errors import SettingsError
-from labelstream.streaming.lines import read_lines
+from labelstream.streaming.lines import read_text_lines
+
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
 
 class Row(NamedTuple):
@@ -57,13 +59,18 @@ def read_table(
     columns = tuple(name.strip() for name in _next_record(reader, lines) or ())
     if not columns:
         raise SettingsError(f"{path}: the file is empty; name a file with the columns {', '.join(required)}")
-    missing = [name for name in required if name not in columns]
-    if missing:
-        raise SettingsError(
-            f"{path}: no column {', '.join(missing)}; its header says {', '.join(columns)}; "
-            f"name the columns {', '.join(required)}"
-        )
+    if missing := [name for name in required if name not in columns]:
+        said = f"no column {', '.join(missing)}; its header says {', '.join(columns)}"
+        raise SettingsError(f"{path}: {said}; {_remedy(columns[0], required, delimiter)}")
     return Table(columns, _rows(reader, lines, columns, on_malformed))
+
+
+def _remedy(first: str, required: tuple[str, ...], delimiter: str) -> str:
+    """What to do about a header that lacks columns; its first one holds all of it where fields end elsewhere."""
+    for mark, name in _DELIMITERS.items():
+        if mark != delimiter and mark in first:
+            return f"separate the fields by {_DELIMITERS[delimiter]}, not by {name}"
+    return f"name the columns {', '.join(required)}"
 
 
 class _Lines:
@@ -71,17 +78,13 @@ class _Lines:
 
     def __init__(self, path: Path) -> None:
         self.path, self.number = path, 0
-        self._lines = read_lines(path)
+        self._lines = read_text_lines(path)
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        self.number, line = next(self._lines)
-        try:
-            text = line.decode("utf-8-sig" if self.number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise SettingsError(f"{self.path}: line {self.number} is not UTF-8; save the file as UTF-8") from error
+        self.number, text = next(self._lines)
         return text + "\n"
 
 

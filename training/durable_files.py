@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -51,6 +52,22 @@ def make_folder(folder: Path) -> None:
     for path in reversed(missing):
         path.mkdir(exist_ok=True)
         sync(path.parent)
+
+
+def require_folder(folder: Path) -> None:
+    """See that files can be put into a folder, before the long work whose result they are to hold.
+
+    Args:
+        folder: Made where it is not there.
+
+    Raises:
+        SettingsError: It is none, cannot be made, or may not be written.
+        TransientError: The disk is full, or does not answer.
+    """
+    with storage_errors(folder):
+        make_folder(folder)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
 
 
 def sync(path: Path) -> None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from labelstream.schemas.errors import SettingsError
+from labelstream.training.durable_files import make_folder, storage_errors
 
 logger = logging.getLogger(__name__)
 
@@ -33,12 +34,13 @@ def unfinished(out: Path, identity: Mapping[str, str]) -> Iterator[Path]:
         The folder.
 
     Raises:
-        SettingsError: The result exists already, or another process is working on it.
+        SettingsError: The result exists already, may not be written there, or another process is working on it.
+        TransientError: The disk is full, or does not answer.
     """
     _refuse_existing(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
     work = out.parent / f".{out.name}.unfinished"
-    work.mkdir(exist_ok=True)
+    with storage_errors(out.parent):
+        make_folder(work)
     # The lock is on the folder itself: a file of its own would be left lying about by whoever is killed.
     folder = os.open(work, os.O_RDONLY)
     try:

@@ -59,6 +59,7 @@ def evaluate(
 
     Every single prediction is written beside the metrics, so that anybody can compute them again.
     """
+    from labelstream.training.durable_files import require_folder
     from labelstream.training.evaluation import evaluate as measure
     from labelstream.training.evaluation import write_evaluation
     from labelstream.training.predictions import predictions_table
@@ -70,6 +71,7 @@ def evaluate(
     judged = read_judgements(judgments, catalogue, raters, layout, settings.scale, part)
     carts: dict[str, Any] = {} if atc is None else {"add_to_carts": carts_of(judged, settings)}
     cutoff: dict[str, Any] = {} if atc is None else {"cutoff": atc}
+    require_folder(out)
     err.print(f"asking the model about {len(judged):,} pairs …")
     if labeller is not None:
         answers = ask_labeller(judged, settings, labeller, adapter)

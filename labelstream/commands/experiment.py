@@ -17,6 +17,7 @@ from labelstream.commands.judgements import (
     read_catalogue,
     read_judgements,
 )
+from labelstream.commands.scoring import scores_of
 from labelstream.console import err, print_table
 from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.settings import Settings
@@ -44,7 +45,7 @@ def experiment(
     seed: Annotated[int, typer.Option(min=0, help="Of folds, rankers and intervals.")] = 1,
 ) -> None:
     """Ablation of the ranker's label, and its trade-off over α and β. Engagement is a SIMULATION throughout."""
-    from labelstream.training.durable_files import whole_file
+    from labelstream.training.durable_files import require_folder, whole_file
     from labelstream.training.experiment import Experiment
     from labelstream.training.ranker_fit import fit_ranker
     from labelstream.training.simulated_world import simulated_world
@@ -52,6 +53,7 @@ def experiment(
     settings = Settings.load()
     judged = read_judgements(judgments, catalogue, None, layout, settings.scale, part)
     products = list(read_catalogue(catalogue, layout)) if catalogue else list(judged.products)
+    require_folder(out)
     world = simulated_world(
         judged, products, settings.scale, content=_column(predictions, judged, "expected_score"),
         encoder_scores=_encoder_scores(encoder_predictions, judged, settings), sessions=sessions,
@@ -108,10 +110,8 @@ def _column(path: Path, judged: JudgedPairs, name: str) -> Any:
 def _encoder_scores(path: Path | None, judged: JudgedPairs, settings: Settings) -> Any:
     if path is not None:
         return _column(path, judged, "score")
-    from labelstream.actors.pair_scorer import PairScorer
-
     err.print("scoring the pairs with the encoder that LABELSTREAM_ENCODER_MODEL names, or the packaged one …")
-    return PairScorer(settings.encoder, settings.scale).score(*judged.texts).astype(float)
+    return scores_of(judged, settings)
 
 
 def _print(name: str, found: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from labelstream.commands.judgements import Layout, read_catalogue
 from labelstream.console import err
 from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.settings import Settings
+from labelstream.streaming.lines import read_text_lines
 
 if TYPE_CHECKING:
     from labelstream.training.fine_tuning import FineTuneSettings
@@ -64,15 +65,16 @@ class _CatalogueTeacher:
 
     def __init__(self, files: TrainingFiles, judged: JudgedPairs, settings: Settings, tuning: FineTuneSettings) -> None:
         self._files, self._judged, self._scale, self._tuning = files, judged, settings.scale, tuning
-        lines = files.queries.read_text().splitlines() if files.queries else []
-        self._queries = [line.strip() for line in lines if line.strip()]
+        self._queries = [line.strip() for _, line in read_text_lines(files.queries)] if files.queries else []
 
     def __call__(self, taught: JudgedPairs) -> WeakPairs:
+        from labelstream.training.durable_files import require_folder
         from labelstream.training.teacher_pairs import kept_pairs, origin_of
 
         kept = self._files.teacher_pairs
         if kept is None:
             return self._made(taught)
+        require_folder(kept.parent)
         if kept.exists():
             err.print(f"reading the teacher's pairs from {kept} …", soft_wrap=True)
         origin = origin_of(

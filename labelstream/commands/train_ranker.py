@@ -51,11 +51,15 @@ def ranker(
 ) -> None:
     """Train an XGBoost ranker on the tables. `labelstream retrain` does it on a schedule, with a gate."""
     from labelstream.streaming.lake import Lake
+    from labelstream.training.durable_files import require_folder
     from labelstream.training.ltr_export import write_ltr_model
     from labelstream.training.ranking_task import read_task
 
     if out.exists():
         raise SettingsError(f"--out {out} exists; name a new folder, or remove this one")
+    for path in (out, ltr):
+        if path is not None:
+            require_folder(path.parent)
     settings = with_options(
         Settings.load(),
         retrain={"label": label, "window_days": window_days},
