@@ -49,6 +49,17 @@ def a_file(tmp_path: Path) -> Path:
     return path
 
 
+def test_a_simulation_beyond_the_calendar_names_its_option(shop: list[str], tmp_path: Path):
+    with pytest.raises(SettingsError, match=r"^--days: 28 days from 9999-12-31 reach beyond 9999-12-31"):
+        labelstream("simulate", *shop, "--out", tmp_path / "log", "--start", "9999-12-31")
+
+
+@pytest.mark.parametrize(("option", "value"), [("--max-tokens", "200000"), ("--epochs", "inf")])
+def test_a_training_that_cannot_be_names_its_option(shop: list[str], tmp_path: Path, option: str, value: str):
+    with pytest.raises(SettingsError, match=f"^{option}: "):
+        labelstream("train", "labeller", *shop, "--out", tmp_path / "model", option, value)
+
+
 def queries_of(path: Path) -> Any:
     files = TrainingFiles(path, None, None, Layout.CHORUS, None, path, None)
     made = teacher(files, JUDGED, Settings(), FineTuneSettings(weak_pairs=10))
@@ -81,6 +92,11 @@ def test_an_output_that_cannot_be_is_named_before_the_model_is_asked(
 def test_a_model_below_a_file_is_refused(a_file: Path):
     with pytest.raises(SettingsError, match="name a folder that may be written"), unfinished(a_file / "model", {}):
         pass
+
+
+def test_what_to_set_is_said_as_a_shell_takes_it(capsys: pytest.CaptureFixture[str]):
+    train._say_how_to_use({"LABELSTREAM_ENCODER_MODEL": "my models/[first]"})
+    assert capsys.readouterr().err.strip() == "use it with LABELSTREAM_ENCODER_MODEL='my models/[first]'"
 
 
 class Knowing:

@@ -27,7 +27,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from scipy.special import ndtri
 
 from labelstream.schemas.errors import SettingsError
@@ -69,6 +69,14 @@ class SimulationSettings(BaseModel):
     )
     start: date = Field(default=date(2026, 1, 1), description="First day, in UTC.")
     days: int = Field(default=28, ge=1, le=3650, description="Days that the sessions are spread over evenly.")
+
+    @field_validator("days")
+    @classmethod
+    def _days_end_in_the_calendar(cls, days: int, info: ValidationInfo) -> int:
+        start = info.data.get("start")
+        if start is not None and days > (date.max - start).days:
+            raise ValueError(f"{days} days from {start} reach beyond {date.max}; start earlier")
+        return days
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from labelstream.commands.judgements import (
     PartOption,
     read_judgements,
 )
+from labelstream.commands.options import checked
 from labelstream.console import err, progress_bar
 from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.settings import KafkaSettings, Settings
@@ -53,10 +54,9 @@ def simulate(
     settings = Settings.load()
     if not out.parent.is_dir():
         raise SettingsError(f"--out {out}: there is no folder {out.parent}; make it, or name another file")
-    chosen = SimulationSettings(
-        sessions=sessions, seed=seed, world_seed=world_seed, page=page, start=start.date(), days=days,
-        popular_share=popular_share,
-    )  # fmt: skip
+    given = {"sessions": sessions, "seed": seed, "world_seed": world_seed, "page": page, "start": start.date(),
+             "days": days, "popular_share": popular_share}  # fmt: skip
+    chosen = checked(SimulationSettings, given)
     judged = read_judgements(judgments, catalogue, None, layout, settings.scale, part)
     simulation = Simulation(judged, settings.scale, chosen)
     truth = out.with_name(f"{out.name}.truth.parquet")

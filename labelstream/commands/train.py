@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ from labelstream.commands.judgements import (
     RatersOption,
     read_judgements,
 )
+from labelstream.commands.options import checked
 from labelstream.commands.teacher import TrainingFiles, teacher
 from labelstream.commands.train_ranker import ranker
 from labelstream.console import err, print_facts
@@ -109,8 +111,8 @@ def labeller(
     }  # fmt: skip
     files = TrainingFiles(judgments, catalogue, raters, layout, part, queries, teacher_pairs)
     _train(files, base, out, chosen, merge=not adapter_only)
-    adapter = f" LABELSTREAM_LABELLER_ADAPTER={out.name}={out}" if adapter_only else ""
-    err.print(f"use it with LABELSTREAM_LABELLER_MODEL={base if adapter_only else out}{adapter}", soft_wrap=True)
+    use = {"MODEL": base, "ADAPTER": f"{out.name}={out}"} if adapter_only else {"MODEL": str(out)}
+    _say_how_to_use({f"LABELSTREAM_LABELLER_{name}": value for name, value in use.items()})
 
 
 @app.command("cross-encoder")
@@ -143,7 +145,7 @@ def cross_encoder(
     }  # fmt: skip
     files = TrainingFiles(judgments, catalogue, raters, layout, part, queries, teacher_pairs)
     _train(files, base, out, chosen)
-    err.print(f"use it with LABELSTREAM_ENCODER_MODEL={out}", soft_wrap=True)
+    _say_how_to_use({"LABELSTREAM_ENCODER_MODEL": str(out)})
 
 
 def _train(files: TrainingFiles, base: str, out: Path, chosen: dict[str, Any], *, merge: bool = True) -> None:
@@ -159,13 +161,19 @@ def _train(files: TrainingFiles, base: str, out: Path, chosen: dict[str, Any], *
     chosen = defaults | given
     # A teacher never runs out of new pairs; judged ones alone have to be seen again.
     chosen.setdefault("epochs", 1.0 if chosen["weak_pairs"] else 2.0)
-    tuning = FineTuneSettings.model_validate(chosen)
+    tuning = checked(FineTuneSettings, chosen)
     judged = read_judgements(files.judgments, files.catalogue, files.raters, files.layout, settings.scale, files.part)
     trained = train_judge(
         judged, out, base=folder, scale=settings.scale, settings=tuning,
         weaken=teacher(files, judged, settings, tuning), weak_source=files.version, merge=merge,
     )  # fmt: skip
     _print(trained, out)
+
+
+def _say_how_to_use(variables: dict[str, str]) -> None:
+    """As a shell takes it: a folder's name may hold spaces."""
+    assignments = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
+    err.print(f"use it with {assignments}", soft_wrap=True, markup=False)
 
 
 def _print(trained: TrainedJudge, out: Path) -> None:
