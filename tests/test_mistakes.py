@@ -49,6 +49,16 @@ def a_file(tmp_path: Path) -> Path:
     return path
 
 
+def test_a_demo_deletes_nothing_that_no_demo_has_made(tmp_path: Path):
+    """As with --folder .labelstream, where `labelstream kafka --folder .labelstream/kafka` keeps its records."""
+    records = tmp_path / "kafka" / "records"
+    records.parent.mkdir()
+    records.write_text("a month of searches")
+    with pytest.raises(SettingsError, match=r"--folder .*: holds kafka.*name a folder of its own"):
+        labelstream("demo", "--folder", tmp_path)
+    assert records.read_text() == "a month of searches"
+
+
 def test_a_simulation_beyond_the_calendar_names_its_option(shop: list[str], tmp_path: Path):
     with pytest.raises(SettingsError, match=r"^--days: 28 days from 9999-12-31 reach beyond 9999-12-31"):
         labelstream("simulate", *shop, "--out", tmp_path / "log", "--start", "9999-12-31")

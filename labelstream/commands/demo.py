@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,11 +13,14 @@ import typer
 from labelstream.commands.kafka_broker import kafka_settings
 from labelstream.commands.run import GIVEN_BACK, run_stream
 from labelstream.console import err, out, print_facts, print_table, progress_bar
+from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.settings import LakeSettings, Settings, StoreSettings
 
 if TYPE_CHECKING:
     from labelstream.streaming.lake import Lake
 
+_EMPTIED = ("kafka", "lake", "store")
+_CATALOG = Path("lake/catalog.sqlite")
 _SAMPLE = """
     SELECT query, title, level, round(list_extract(probabilities, -1), 2) AS p_high, round(expected_score, 2) AS score,
            round(polarized_score, 2) AS polarized, round(cross_encoder_score, 2) AS encoder, clicks
@@ -33,15 +37,26 @@ def demo(
     ] = False,
 ) -> None:
     """Make a small shop and a search log, train a small labeller, run everything, and show what came out."""
+    _require_own(folder)
     model = _labeller(folder / "labeller")
     if measure:
         _print_agreement(model)
         return
-    for leftover in ("kafka", "lake", "store"):  # every demo starts with an empty lake; the model is kept
+    for leftover in _EMPTIED:  # every demo starts with an empty lake; the model is kept
         shutil.rmtree(folder / leftover, ignore_errors=True)
     (folder / "lake").mkdir(parents=True)
     if _stream(folder, model, sessions, seed):
         raise typer.Exit(GIVEN_BACK)
+
+
+def _require_own(folder: Path) -> None:
+    """Delete nothing that no demo has made: `--folder .labelstream` is where the real lake's neighbours are."""
+    taken = [name for name in _EMPTIED if (folder / name).exists()]
+    if taken and not ((folder / "labeller").exists() or (folder / _CATALOG).exists()):
+        raise SettingsError(
+            f"--folder {folder}: holds {', '.join(taken)}, which no demo has made and a demo would delete; name a "
+            "folder of its own"
+        )
 
 
 def _labeller(folder: Path) -> Path:
@@ -85,7 +100,7 @@ def _settings(folder: Path, model: Path, environment: dict[str, str]) -> Setting
     return chosen.model_copy(
         update={
             "kafka": kafka_settings(environment),
-            "lake": LakeSettings(catalog=f"sqlite:{folder}/lake/catalog.sqlite", data_path=f"{folder}/lake/files"),
+            "lake": LakeSettings(catalog=f"sqlite:{folder / _CATALOG}", data_path=f"{folder}/lake/files"),
             "store": StoreSettings(path=folder / "store"),
             "labeller": chosen.labeller.model_copy(update={"model": os.fspath(model)}),
         }
@@ -121,13 +136,14 @@ def _show(settings: Settings) -> None:
         cursor = lake.execute(_SAMPLE)
         columns = [column[0] for column in cursor.description or ()]
         print_table("ten labelled pairs", columns, cursor.fetchall())
-    catalog, data = settings.lake.catalog, settings.lake.data_path
+    catalog, data = shlex.quote(settings.lake.catalog), shlex.quote(settings.lake.data_path)
     out.print("look further with, for example:")
     statement = "SELECT query, title, level, expected_score FROM labelled_pairs WHERE query LIKE '%lamp%' LIMIT 20"
     out.print(
         f"  LABELSTREAM_LAKE_CATALOG={catalog} LABELSTREAM_LAKE_DATA_PATH={data} \\\n"
         f'    .venv/bin/labelstream sql "{statement}"',
         soft_wrap=True,
+        markup=False,
     )
 
 
