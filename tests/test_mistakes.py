@@ -59,6 +59,12 @@ def test_a_demo_deletes_nothing_that_no_demo_has_made(tmp_path: Path):
     assert records.read_text() == "a month of searches"
 
 
+def test_a_shop_with_more_queries_than_there_are_is_refused():
+    one = demo_catalogue(products=100)[:1]
+    with pytest.raises(SettingsError, match=r"--queries 100000: .*ask for fewer"):
+        list(demo_truth(one, queries=100_000, per_query=3, seed=1))
+
+
 def test_a_simulation_beyond_the_calendar_names_its_option(shop: list[str], tmp_path: Path):
     with pytest.raises(SettingsError, match=r"^--days: 28 days from 9999-12-31 reach beyond 9999-12-31"):
         labelstream("simulate", *shop, "--out", tmp_path / "log", "--start", "9999-12-31")

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.keys import normalise_query
 from labelstream.schemas.product import Product
 from labelstream.training.demo_catalogue import (
@@ -26,6 +27,7 @@ from labelstream.training.durable_files import whole_file
 
 RATINGS = (0, 2, 3)  # by level, on Quepid's scale
 JUDGED_SHARE = 0.25
+_MOST_IN_VAIN = 10_000  # queries drawn again, one after the other
 
 _HEADER = ("query", "docid", "rating")
 
@@ -69,15 +71,25 @@ def demo_truth(catalogue: Sequence[Product], *, queries: int, per_query: int, se
 
     Yields:
         The rows of one query.
+
+    Raises:
+        SettingsError: So many different ones are not found.
     """
     rng = random.Random(f"judgements {seed}")  # noqa: S311 - a simulation, not a secret
     seen: set[str] = set()
+    in_vain = 0
     while len(seen) < queries:
         intent = intent_met_by(rng, rng.choice(catalogue))
         query = phrase(rng, intent)
         if normalise_query(query) not in seen:
+            in_vain = 0
             seen.add(normalise_query(query))
             yield _rows(rng, query, intent, catalogue, per_query)
+        elif (in_vain := in_vain + 1) == _MOST_IN_VAIN:
+            raise SettingsError(
+                f"--queries {queries}: shoppers of {len(catalogue):,} products have no more than about {len(seen):,} "
+                "different ones; ask for fewer, or set --products higher"
+            )
 
 
 def _rows(
@@ -96,7 +108,7 @@ def write_demo_shop(folder: Path, *, queries: int, per_query: int, products: int
     """Write ``products.jsonl``, ``truth.csv`` and ``judgments.csv``.
 
     Raises:
-        SettingsError: The folder may not be written.
+        SettingsError: The folder may not be written, or there are not so many different queries.
         TransientError: The disk is full.
     """
     catalogue = demo_catalogue(seed=seed, products=products)
