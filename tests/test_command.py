@@ -71,6 +71,15 @@ def test_bad_sql_names_the_tables(environment: dict[str, str]):
     assert "Traceback" not in done.stderr
 
 
+def test_rows_as_json_are_json_that_every_reader_takes(environment: dict[str, str]):
+    Lake(_lake(environment)).close()
+    statement = "SELECT '{\"id\": 1}'::BLOB AS value, 'nan'::DOUBLE AS score, DATE '2026-01-05' AS day"
+    done = labelstream("sql", statement, "--format", "json", environment=environment)
+    assert json.loads(done.stdout, parse_constant=pytest.fail) == {
+        "value": '{"id": 1}', "score": None, "day": "2026-01-05",
+    }  # fmt: skip
+
+
 @pytest.mark.slow
 @pytest.mark.engine
 @pytest.mark.timeout(400)

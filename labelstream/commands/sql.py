@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import duckdb
 import typer
@@ -68,4 +69,16 @@ def _write(result: duckdb.DuckDBPyConnection, columns: list[str], output: Format
             writer.writerows(rows)
         else:
             for row in rows:
-                sys.stdout.write(json.dumps(dict(zip(columns, row, strict=True)), default=str) + "\n")
+                sys.stdout.write(
+                    json.dumps(dict(zip(columns, map(_as_json, row), strict=True)), default=_as_text) + "\n"
+                )
+
+
+def _as_json(value: Any) -> Any:
+    """JSON knows neither NaN nor infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _as_text(value: Any) -> str:
+    """What JSON has no form for; the bytes of a dead letter are nearly always text."""
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
