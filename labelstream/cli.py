@@ -77,15 +77,24 @@ app.add_typer(registry.models, name="models")
 app.add_typer(token.tokens, name="token")
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more of what happens.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
 ) -> None:
     set_up_logging(verbose=verbose)
 
 
-@app.command("version")
-def _version() -> None:
+@app.command()
+def version() -> None:
     """Print the version."""
     typer.echo(__version__)
 
@@ -94,8 +103,8 @@ def main() -> None:
     """Run the command; our own errors become one line and an exit code.
 
     Exit codes: 0 done, 1 an error that trying again does not mend, 2 wrong usage, 3 stopped by a signal with
-    batches given back, 4 the gate refused a new model, 75 something was unavailable for too long, 130 stopped by a
-    second signal.
+    batches given back, 4 the gate refused a new model, 75 something was unavailable for too long, 130 stopped
+    at once, by Ctrl-C or by a second signal.
     """
     try:
         app()

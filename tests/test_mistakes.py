@@ -132,3 +132,7 @@ def test_what_a_labeller_says_in_parts_is_in_the_order_of_the_pairs(monkeypatch:
     shuffled = JUDGED.select(np.random.default_rng(1).permutation(len(JUDGED)))
     found = answers._judged_in_parts(shuffled, cast("Any", Knowing()))
     assert found.argmax(axis=1).tolist() == shuffled.levels.tolist()
+
+
+def test_the_version_is_where_people_look_for_it():
+    assert labelstream("--version").stdout == labelstream("version").stdout == f"{__version__}\n"
