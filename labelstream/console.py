@@ -13,16 +13,19 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
-from labelstream.printable import printable
+from labelstream.printable import as_cell, printable
 from labelstream.schemas.settings import PREFIX
 
 LOG_FORMAT = f"{PREFIX}OBSERVABILITY_LOG_FORMAT"
 NEVER_WRAPPED = 1_000_000
 PIPED_WIDTH = 140  # a pipe has no width; rich would assume 80 columns
 
-out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
-err = Console(stderr=True, highlight=False)
+# What is printed is a file's name or comes from a log: [red] and :car: in it are what they are.
+_VERBATIM: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
+out = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, **_VERBATIM)
+err = Console(stderr=True, **_VERBATIM)
 messages = logging.getLogger("labelstream.command")  # what the commands tell people, where logs are JSON
 
 
@@ -75,7 +78,8 @@ def print_error(error: Exception) -> None:
     if isinstance(err.file, _LogLines):
         messages.error("%s", error, extra={"error": type(error).__name__})
     else:
-        err.print(f"[bold red]{type(error).__name__}[/]: {printable(error)}", soft_wrap=True)
+        # Uncut: the remedy comes last.
+        err.print(Text.assemble((type(error).__name__, "bold red"), f": {printable(error)}"), soft_wrap=True)
 
 
 def progress_bar() -> Progress:
@@ -99,7 +103,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(printable(cell) for cell in row))
+        table.add_row(*(as_cell(cell) for cell in row))
     out.print(table)
 
 
@@ -107,5 +111,5 @@ def print_facts(title: str, facts: Mapping[str, Any]) -> None:
     """Names and values, one a line."""
     table = Table(title=title, title_justify="left", show_header=False)
     for name, value in facts.items():
-        table.add_row(name, printable(value))
+        table.add_row(name, as_cell(value))
     out.print(table)

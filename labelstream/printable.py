@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.markup import escape
-
 MAX_CELL = 200
 
 
@@ -17,5 +15,10 @@ def printable(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, bytes):
         value = value.decode("utf-8", "backslashreplace")
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
-    return escape(text if len(text) <= MAX_CELL else text[: MAX_CELL - 1] + "…")
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
+
+
+def as_cell(value: Any) -> str:
+    """The same, cut where it would fill a table."""
+    text = printable(value)
+    return text if len(text) <= MAX_CELL else text[: MAX_CELL - 1] + "…"

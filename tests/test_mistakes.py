@@ -18,6 +18,7 @@ from labelstream.cli import app
 from labelstream.commands import answers, evaluate, train
 from labelstream.commands.judgements import Layout
 from labelstream.commands.teacher import TrainingFiles, teacher
+from labelstream.console import err, print_error, print_table
 from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.judgements import Judgements
 from labelstream.schemas.settings import Settings
@@ -136,3 +137,17 @@ def test_what_a_labeller_says_in_parts_is_in_the_order_of_the_pairs(monkeypatch:
 
 def test_the_version_is_where_people_look_for_it():
     assert labelstream("--version").stdout == labelstream("version").stdout == f"{__version__}\n"
+
+
+def test_an_error_is_printed_whole_because_its_remedy_comes_last(capsys: pytest.CaptureFixture[str]):
+    print_error(SettingsError("x" * 1000 + "; name another file"))
+    assert capsys.readouterr().err == f"SettingsError: {'x' * 1000}; name another file\n"
+
+
+def test_names_and_queries_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]):
+    err.print("written to runs[/b]/[red]/:car:", soft_wrap=True)
+    print_table("[1]", ("query",), [("[red] sofa :car: \x1b[31m",)])
+    said = capsys.readouterr()
+    assert said.err == "written to runs[/b]/[red]/:car:\n"
+    assert said.out.startswith("[1]")
+    assert "[red] sofa :car: \\x1b[31m" in said.out

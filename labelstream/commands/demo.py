@@ -143,7 +143,6 @@ def _show(settings: Settings) -> None:
         f"  LABELSTREAM_LAKE_CATALOG={catalog} LABELSTREAM_LAKE_DATA_PATH={data} \\\n"
         f'    .venv/bin/labelstream sql "{statement}"',
         soft_wrap=True,
-        markup=False,
     )
 
 

@@ -158,4 +158,4 @@ def _flat(values: Any, name: str = "") -> dict[str, Any]:
 
 
 def _print_champion(champion: Entry) -> None:
-    out.print(f"ranker champion: {champion.version} (before: {champion.previous or 'none'})", markup=False)
+    out.print(f"ranker champion: {champion.version} (before: {champion.previous or 'none'})")

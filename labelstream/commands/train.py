@@ -173,7 +173,7 @@ def _train(files: TrainingFiles, base: str, out: Path, chosen: dict[str, Any], *
 def _say_how_to_use(variables: dict[str, str]) -> None:
     """As a shell takes it: a folder's name may hold spaces."""
     assignments = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
-    err.print(f"use it with {assignments}", soft_wrap=True, markup=False)
+    err.print(f"use it with {assignments}", soft_wrap=True)
 
 
 def _print(trained: TrainedJudge, out: Path) -> None:
