@@ -22,6 +22,7 @@ from labelstream.console import err, print_error, print_table
 from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.judgements import Judgements
 from labelstream.schemas.settings import Settings
+from labelstream.streaming import importers, kafka_client
 from labelstream.training.demo_catalogue import demo_catalogue
 from labelstream.training.demo_judgments import demo_truth
 from labelstream.training.fine_tuning import FineTuneSettings
@@ -151,3 +152,22 @@ def test_names_and_queries_are_printed_as_they_are(capsys: pytest.CaptureFixture
     assert said.err == "written to runs[/b]/[red]/:car:\n"
     assert said.out.startswith("[1]")
     assert "[red] sofa :car: \\x1b[31m" in said.out
+
+
+def test_a_catalogue_in_another_format_does_not_fill_the_screen(shop: list[str], tmp_path: Path):
+    catalogue = tmp_path / "other.jsonl"
+    catalogue.write_text("not a product\n" * 20)
+    command = ["simulate", *shop[:2], "--catalogue", str(catalogue), "--out", str(tmp_path / "log")]
+    done = CliRunner().invoke(app, command)
+    assert "none of its 24 rows is left" in str(done.exception)
+    assert done.stderr.count("other.jsonl") == 5
+    assert "… and 15 more lines that hold no product" in done.stderr
+
+
+def test_an_import_of_nothing_asks_for_the_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    catalogue = tmp_path / "other.jsonl"
+    catalogue.write_text("not a product\n" * 20)
+    monkeypatch.setattr(kafka_client, "ensure_topics", lambda *_: None)
+    monkeypatch.setattr(importers, "publish_products", lambda products, *_: len(list(products)))
+    with pytest.raises(SettingsError, match=r"none of its 20 lines is a product.*--format"):
+        labelstream("import", catalogue)

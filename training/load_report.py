@@ -129,5 +129,9 @@ class LoadReport:
         if not self.rows:
             return f"{self.source}: no rows, or none that was asked for; name a file with judgements"
         _, *reasons = self.lines()
-        remedy = "give the catalogue that was judged and the highest rating of the file"
+        remedy = (
+            "give the catalogue that was judged, in the form that --layout says"
+            if self.unknown_products.count
+            else "give a file of the form that --layout says, with ratings on its scale"
+        )
         return f"{self.source}: none of its {self.rows} rows is left ({'; '.join(reasons)}); {remedy}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -32,4 +33,4 @@ def demo_shop(
         f"made-up shop in {out}: {products:,} products, {made.pairs:,} pairs of {made.queries:,} queries, "
         f"{made.judged:,} of these in judgments.csv"
     )
-    err.print(f"next: labelstream import {made.catalogue}", soft_wrap=True)
+    err.print(f"next: labelstream import {shlex.quote(str(made.catalogue))}", soft_wrap=True)

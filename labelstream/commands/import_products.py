@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from labelstream.console import err, progress_bar
-from labelstream.printable import printable
+from labelstream.commands.bad_lines import BadLines
+from labelstream.console import progress_bar
+from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.settings import Settings
 
 
@@ -27,21 +28,17 @@ def import_products(
     ] = Layout.products,
 ) -> None:
     """Publish a catalogue to the products topic, keyed by product id. Lines that cannot be used are reported."""
-    from labelstream.streaming.importers import BadLine, publish_products, read_chorus_products, read_products
+    from labelstream.streaming.importers import publish_products, read_chorus_products, read_products
     from labelstream.streaming.topics import ensure_topics
 
     settings = Settings.load()
-    bad: list[BadLine] = []
-
-    def note(line: BadLine) -> None:
-        bad.append(line)
-        err.print(printable(line))
-
+    bad = BadLines()
     read = {Layout.products: read_products, Layout.chorus: read_chorus_products}[layout]
     ensure_topics(settings.kafka)
     with progress_bar() as bar:
         task = bar.add_task("products", total=None, note="")
-        sent = publish_products(read(path, note), settings.kafka, lambda count: bar.advance(task, count))
-    typer.echo(f"{sent:,} products published to {settings.kafka.products_topic}, {len(bad):,} lines left out")
-    if bad and not sent:
-        raise typer.Exit(1)
+        sent = publish_products(read(path, bad), settings.kafka, lambda count: bar.advance(task, count))
+    bad.tell_rest()
+    if bad.count and not sent:
+        raise SettingsError(f"{path}: none of its {bad.count:,} lines is a product; is it of another --format?")
+    typer.echo(f"{sent:,} products published to {settings.kafka.products_topic}, {bad.count:,} lines left out")

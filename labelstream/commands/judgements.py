@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from labelstream.commands.bad_lines import BadLines
 from labelstream.console import err
 from labelstream.printable import printable
 from labelstream.schemas.errors import SettingsError
@@ -145,5 +146,11 @@ def read_catalogue(catalogue: Path | None, layout: Layout) -> Iterator[Product]:
         raise SettingsError(
             f"--catalogue is missing; with --layout {layout} the judged products are in a file of their own"
         )
-    read: Callable[[Path], Iterator[Product]] = read_chorus_products if layout is Layout.CHORUS else read_products
-    return read(catalogue)
+    read = read_chorus_products if layout is Layout.CHORUS else read_products
+    return _counted(catalogue, read)
+
+
+def _counted(catalogue: Path, read: Callable[[Path, BadLines], Iterator[Product]]) -> Iterator[Product]:
+    bad = BadLines()
+    yield from read(catalogue, bad)
+    bad.tell_rest()
