@@ -169,7 +169,7 @@ PRINTS = """
 import logging
 from labelstream.console import err, out, progress_bar, set_up_logging
 set_up_logging(verbose=False)
-err.print("[bold]a long message[/] " + "x" * 300, "…")
+err.print("a long message " + "x" * 300, "…")
 with progress_bar() as bar:
     bar.advance(bar.add_task("records", total=1, note=""))
 logging.getLogger("labelstream.streaming").warning("a warning")
