@@ -99,17 +99,23 @@ def progress_bar() -> Progress:
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """A table for people; control characters from the data are made visible."""
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(as_cell(cell) for cell in row))
-    out.print(table)
+    _print_titled(title, table)
 
 
 def print_facts(title: str, facts: Mapping[str, Any]) -> None:
     """Names and values, one a line."""
-    table = Table(title=title, title_justify="left", show_header=False)
+    table = Table(show_header=False)
     for name, value in facts.items():
         table.add_row(name, as_cell(value))
+    _print_titled(title, table)
+
+
+def _print_titled(title: str, table: Table) -> None:
+    if title:  # a line of its own: as part of a narrow table it would be broken in the middle of a word
+        out.print(Text(printable(title), "italic"), soft_wrap=True)
     out.print(table)

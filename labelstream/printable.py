@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-MAX_CELL = 200
+MAX_CELL = 400
 
 
 def printable(value: Any) -> str:

@@ -15,7 +15,12 @@ Floats = NDArray[np.float64]
 
 def from_json(value: Any) -> Any:
     """Lists and maps arrive as JSON from the environment and as themselves from code."""
-    return json.loads(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError(f'must be JSON, such as ["bad", "good"] or {{"buy": "purchase"}} ({error})') from error
 
 
 _LEVEL_NAME = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z_]{1,31}$")]

@@ -103,6 +103,8 @@ def _load_storage(connection: duckdb.DuckDBPyConnection, settings: LakeSettings)
 
 def _prepare_folders(settings: LakeSettings, *, read_only: bool) -> None:
     file = settings.catalog_file
+    if file is not None and file.is_dir():
+        raise SettingsError(f"LABELSTREAM_LAKE_CATALOG={settings.catalog} is a folder; name a file in it")
     if read_only:
         if file is not None and not file.exists():
             raise SettingsError(

@@ -14,12 +14,13 @@ from judged import demo_judged, write_chorus
 from typer.testing import CliRunner
 
 from labelstream import __version__
+from labelstream.actors import local_serving
 from labelstream.cli import app
 from labelstream.commands import answers, evaluate, train
 from labelstream.commands.judgements import Layout
 from labelstream.commands.teacher import TrainingFiles, teacher
 from labelstream.console import err, print_error, print_table
-from labelstream.schemas.errors import SettingsError
+from labelstream.schemas.errors import ModelUnusable, SettingsError
 from labelstream.schemas.judgements import Judgements
 from labelstream.schemas.settings import Settings
 from labelstream.streaming import importers, kafka_client
@@ -171,3 +172,26 @@ def test_an_import_of_nothing_asks_for_the_format(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(importers, "publish_products", lambda products, *_: len(list(products)))
     with pytest.raises(SettingsError, match=r"none of its 20 lines is a product.*--format"):
         labelstream("import", catalogue)
+
+
+def test_a_title_is_not_broken_to_fit_its_table(capsys: pytest.CaptureFixture[str]):
+    print_table("/etc/labelstream/tokens/of the search team", ("name",), [])
+    assert "/etc/labelstream/tokens/of the search team\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", ["inf", "1e-320", "1e300"])
+def test_a_speed_that_nobody_measured_is_refused(value: str):
+    with pytest.raises(SettingsError, match=r"^--pairs-per-second .*: must be 1e-06 to 1e\+12"):
+        labelstream("cost", "--pairs-per-second", value, "--hit-share", "0")
+
+
+def test_a_list_that_is_no_json_is_shown_how(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LABELSTREAM_SCALE_LEVELS", "bad,good")
+    with pytest.raises(SettingsError, match=r'SCALE_LEVELS: must be JSON, such as \["bad", "good"\]'):
+        Settings.load()
+
+
+def test_a_catalogue_of_the_lake_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LABELSTREAM_LAKE_CATALOG", f"sqlite:{tmp_path}")
+    with pytest.raises(SettingsError, match=r"LABELSTREAM_LAKE_CATALOG=.* is a folder; name a file in it"):
+        labelstream("status")

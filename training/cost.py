@@ -26,6 +26,7 @@ H100_FLOPS = 989.4e12  # bf16 on tensor cores, dense: https://glennklockwood.com
 UTILISATION = 0.4
 TOKENS = 150
 LONGEST_PAUSE_S = 30.0
+_LEAST, _MOST = 1e-6, 1e12  # beyond these nobody measured anything, and the hours would be 0 or without end
 
 
 class Seen(NamedTuple):
@@ -99,10 +100,10 @@ def cost_table(
     Raises:
         SettingsError: A figure is out of range.
     """
-    _require(pairs_per_second > 0, "--pairs-per-second", pairs_per_second, "above 0")
+    _require(_LEAST <= pairs_per_second <= _MOST, "--pairs-per-second", pairs_per_second, f"{_LEAST:g} to {_MOST:g}")
     _require(0 <= hit_share < 1, "--hit-share", hit_share, "at least 0 and below 1")
-    _require(tokens > 0, "--tokens-per-pair", tokens, "above 0")
-    _require(0 < utilisation <= 1, "--utilisation", utilisation, "above 0 and at most 1")
+    _require(_LEAST <= tokens <= _MOST, "--tokens-per-pair", tokens, f"{_LEAST:g} to {_MOST:g}")
+    _require(_LEAST <= utilisation <= 1, "--utilisation", utilisation, f"{_LEAST:g} to 1")
     assumed = (
         f"estimate, not measured: {utilisation:.0%} of {H100_FLOPS / 1e12:.0f} TFLOP/s (bf16), {tokens:g} tokens a "
         "pair; small models are held up by the host before they get there. Prefill reaches 30 to 50 %: "
