@@ -195,3 +195,19 @@ def test_a_catalogue_of_the_lake_is_no_folder(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("LABELSTREAM_LAKE_CATALOG", f"sqlite:{tmp_path}")
     with pytest.raises(SettingsError, match=r"LABELSTREAM_LAKE_CATALOG=.* is a folder; name a file in it"):
         labelstream("status")
+
+
+@pytest.mark.parametrize("option", ["--labeller", "--cross-encoder"])
+def test_a_model_that_is_not_there_is_named_by_its_option(shop: list[str], tmp_path: Path, option: str):
+    with pytest.raises(ModelUnusable, match=f"^{option}=/nowhere: neither a folder"):
+        labelstream("evaluate", *shop, option, "/nowhere", "--out", tmp_path / "out")
+
+
+def test_an_adapter_of_no_labeller_is_refused(shop: list[str], tmp_path: Path):
+    with pytest.raises(SettingsError, match="--adapter: only a --labeller"):
+        labelstream("evaluate", *shop, "--cross-encoder", "packaged", "--adapter", "a=b", "--out", tmp_path / "out")
+
+
+def test_an_evaluation_without_predictions_says_so(tmp_path: Path):
+    with pytest.raises(SettingsError, match=r"predictions\.parquet: no such file; name a predictions\.parquet"):
+        labelstream("pool", tmp_path, "--out", tmp_path / "out")

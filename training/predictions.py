@@ -105,7 +105,8 @@ def read_predictions(path: Path, needed: Sequence[str]) -> pa.Table:
         table = pa.parquet.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
         remedy = f"name a {PREDICTIONS}.parquet that `labelstream evaluate` has written"
-        raise SettingsError(f"{path}: {error}; {remedy}") from error
+        reason = error if path.exists() else "no such file"  # pyarrow says no more than its name
+        raise SettingsError(f"{path}: {reason}; {remedy}") from error
     if missing := [name for name in needed if name not in table.column_names]:
         raise SettingsError(f"{path}: no column {', '.join(missing)}; evaluate again")
     return table

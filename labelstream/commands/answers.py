@@ -37,7 +37,9 @@ class Answers(NamedTuple):
 def ask_labeller(judged: JudgedPairs, settings: Settings, model: str, adapter: str | None) -> Answers:
     """Ask the very engine that the stream uses."""
     from labelstream.actors.label_engine import LabelEngine
+    from labelstream.schemas.model_folder import model_folder
 
+    model_folder(model, setting="--labeller")  # an error later on would name a setting that nobody has set
     chosen = settings.labeller.model_copy(update={"model": model, "adapter": adapter})
     engine = LabelEngine(settings.model_copy(update={"labeller": chosen}))
     try:
@@ -71,7 +73,10 @@ def _judged_in_parts(judged: JudgedPairs, engine: LabelEngine) -> Floats:
 def ask_cross_encoder(judged: JudgedPairs, settings: Settings, model: str) -> Answers:
     """Ask a cross-encoder or a bi-encoder; only the first gives probabilities."""
     from labelstream.actors.pair_scorer import PairScorer
+    from labelstream.schemas.model_folder import model_folder
 
+    if model != "packaged":
+        model_folder(model, setting="--cross-encoder")
     chosen = settings.encoder.model_copy(update={"model": "" if model == "packaged" else model})
     scorer = PairScorer(chosen, settings.scale)
     if scorer.kind == "cross-encoder" and scorer.outputs == len(settings.scale.levels):

@@ -68,6 +68,8 @@ def evaluate(
     rule: Any = checked_decision(decision)
     if sum(model is not None for model in (labeller, cross_encoder, ranker)) != 1:
         raise SettingsError("name one model to measure: --labeller, --cross-encoder or --ranker")
+    if adapter is not None and labeller is None:
+        raise SettingsError("--adapter: only a --labeller has one; leave the option out")
     judged = read_judgements(judgments, catalogue, raters, layout, settings.scale, part)
     carts: dict[str, Any] = {} if atc is None else {"add_to_carts": carts_of(judged, settings)}
     cutoff: dict[str, Any] = {} if atc is None else {"cutoff": atc}

@@ -85,7 +85,7 @@ def read_judgements(
         raise SettingsError(f"--part: --layout {layout} has no parts, only esci has; leave the option out")
     pairs, report = _read(judgments, catalogue, raters, layout, scale, part)
     for line in report.lines():
-        err.print(printable(line))
+        err.print(printable(line), soft_wrap=True)
     return pairs
 
 
