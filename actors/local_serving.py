@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,14 +17,18 @@ from ray.serve.handle import DeploymentHandle
 from labelstream.actors.addresses import family_of, url_of
 from labelstream.actors.cluster import as_our_error, start_ray
 from labelstream.actors.endpoint.logs import serve_logging
+from labelstream.actors.judge_kind import MODEL
 from labelstream.actors.listening import refuse_open_door, way_in
 from labelstream.actors.serving import MODELS, NAME, build
 from labelstream.schemas.errors import LabelstreamError, ModelUnusable, SettingsError
+from labelstream.schemas.model_folder import model_folder
 from labelstream.schemas.settings import Settings
 
 # Ray Serve's own limit; the endpoint's deadline comes first, with an answer in its own words.
 _BEYOND_DEADLINE_S = 5.0
 _ASK_S = 10.0
+# Names of our errors in what Ray tells of them, one within the other.
+_KINDS = re.compile(r"labelstream\.schemas\.errors\.\w+: ")
 
 
 class Serving:
@@ -71,6 +76,8 @@ def serving(settings: Settings, *, with_stream: bool) -> Iterator[Serving]:
     """
     with ExitStack() as closing:
         alone, port = settings.ray.address is None, settings.endpoint.port
+        if alone:  # in a cluster it lies on the nodes of the Labellers
+            model_folder(settings.labeller.model, setting=MODEL)  # Ray takes most of a minute to say the same
         if alone or not port:
             port = _free_port(settings.endpoint.host, port)
         # In a cluster a replica may be on any node, so there the way in is Serve's proxy.
@@ -111,7 +118,7 @@ def _reason(error: RuntimeError) -> str:
     messages = [deployment.message for deployment in status.deployments.values()] if status else []
     lines = [line.strip() for message in (*messages, str(error)) for line in message.splitlines() if line.strip()]
     ours = [line for line in lines if line.startswith("labelstream.schemas.errors.")]
-    return str((ours or lines)[-1])
+    return _KINDS.sub("", (ours or lines)[-1])
 
 
 def _delete() -> None:

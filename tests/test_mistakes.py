@@ -211,3 +211,11 @@ def test_an_adapter_of_no_labeller_is_refused(shop: list[str], tmp_path: Path):
 def test_an_evaluation_without_predictions_says_so(tmp_path: Path):
     with pytest.raises(SettingsError, match=r"predictions\.parquet: no such file; name a predictions\.parquet"):
         labelstream("pool", tmp_path, "--out", tmp_path / "out")
+
+
+def test_serve_without_a_model_says_so_before_ray_is_started(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LABELSTREAM_ENDPOINT_ALLOW_ANONYMOUS", "true")
+    monkeypatch.setenv("LABELSTREAM_ENDPOINT_PORT", "0")
+    monkeypatch.setattr(local_serving, "start_ray", pytest.fail)
+    with pytest.raises(ModelUnusable, match=r"^LABELSTREAM_LABELLER_MODEL is empty"):
+        labelstream("serve")
