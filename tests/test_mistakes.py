@@ -213,6 +213,12 @@ def test_an_evaluation_without_predictions_says_so(tmp_path: Path):
         labelstream("pool", tmp_path, "--out", tmp_path / "out")
 
 
+def test_a_report_is_no_folder(tmp_path: Path):
+    done = CliRunner().invoke(app, ["report", "--out", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "is a directory" in done.output
+
+
 def test_serve_without_a_model_says_so_before_ray_is_started(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("LABELSTREAM_ENDPOINT_ALLOW_ANONYMOUS", "true")
     monkeypatch.setenv("LABELSTREAM_ENDPOINT_PORT", "0")

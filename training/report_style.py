@@ -9,7 +9,7 @@ _RULES = """
 html { color-scheme: light dark; -webkit-text-size-adjust: 100%; }
 body { margin: 0; background: var(--paper); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif; }
-header, main, footer { max-width: 76rem; margin: 0 auto; padding: 0 1.25rem; }
+header, main, footer { max-width: 82rem; margin: 0 auto; padding: 0 1.25rem; }
 header { padding-top: 2rem; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .25rem; letter-spacing: -.01em; }
 h2 { font-size: 1.4rem; margin: 3rem 0 .75rem; padding-top: 1rem; border-top: 1px solid var(--rule); }
@@ -25,7 +25,8 @@ code { font-size: .875em; overflow-wrap: anywhere; }
 .beside { display: grid; gap: 1.25rem 2.5rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 29rem), 1fr));
   align-items: start; }
 .beside > * { min-width: 0; }
-@media (min-width: 68rem) { .beside.uneven { grid-template-columns: auto minmax(0, 1fr); } }
+.beside.uneven { grid-template-columns: minmax(0, 1fr); }
+@media (min-width: 84rem) { .beside.uneven { grid-template-columns: auto minmax(0, 1fr); } }
 .scroll { overflow-x: auto; max-width: 100%; margin: .75rem 0 1rem; }
 .scroll:focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }

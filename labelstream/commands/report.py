@@ -31,7 +31,9 @@ def report(
     lake: Annotated[
         bool, typer.Option("--lake", help="Show the lake's labels by day, and how far they moved.")
     ] = False,
-    out: Annotated[Path, typer.Option("--out", help="The page; one that is there is replaced.")] = Path("report.html"),
+    out: Annotated[Path, typer.Option("--out", dir_okay=False, help="The page; one that is there is replaced.")] = Path(
+        "report.html"
+    ),
 ) -> None:
     """One HTML page with tables and figures, that needs no network and runs no script."""
     from labelstream.training.report import read_report_inputs, write_report
