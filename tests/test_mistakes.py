@@ -19,11 +19,12 @@ from labelstream.cli import app
 from labelstream.commands import answers, evaluate, train
 from labelstream.commands.judgements import Layout
 from labelstream.commands.teacher import TrainingFiles, teacher
-from labelstream.console import err, print_error, print_table
+from labelstream.console import err, print_error, print_table, progress_bar
 from labelstream.schemas.errors import ModelUnusable, SettingsError
 from labelstream.schemas.judgements import Judgements
 from labelstream.schemas.settings import Settings
 from labelstream.streaming import importers, kafka_client
+from labelstream.streaming.lake import Lake
 from labelstream.training.demo_catalogue import demo_catalogue
 from labelstream.training.demo_judgments import demo_truth
 from labelstream.training.fine_tuning import FineTuneSettings
@@ -225,3 +226,17 @@ def test_serve_without_a_model_says_so_before_ray_is_started(monkeypatch: pytest
     monkeypatch.setattr(local_serving, "start_ray", pytest.fail)
     with pytest.raises(ModelUnusable, match=r"^LABELSTREAM_LABELLER_MODEL is empty"):
         labelstream("serve")
+
+
+def test_an_empty_statement_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LABELSTREAM_LAKE_CATALOG", f"sqlite:{tmp_path}/lake.sqlite")
+    monkeypatch.setenv("LABELSTREAM_LAKE_DATA_PATH", f"{tmp_path}/lake")
+    Lake(Settings.load().lake).close()
+    with pytest.raises(SettingsError, match="the statement is empty; give one SELECT"):
+        labelstream("sql", " ")
+
+
+def test_a_bar_with_much_to_say_keeps_its_figures(capsys: pytest.CaptureFixture[str]):
+    with progress_bar() as bar:
+        bar.add_task("records", total=1_321_000, completed=1_321_000, note="labelled 421,000  cached 263,000 " * 3)
+    assert "1321000/1321000" in capsys.readouterr().err

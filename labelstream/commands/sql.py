@@ -40,6 +40,8 @@ def sql(
 
     connection = connect(Settings.load().lake, read_only=True)
     try:
+        if not connection.extract_statements(statement):
+            raise SettingsError("the statement is empty; give one SELECT, or leave it out for a list of the tables")
         result = connection.execute(statement)
         columns = [str(column[0]) for column in result.description or ()]
         if output is Format.table:
@@ -53,7 +55,7 @@ def sql(
         if isinstance(found := as_lake_error(error), TransientError):
             raise found from error
         names = ", ".join(table.name for table in TABLES)
-        raise SettingsError(f"{error}; the tables are {names}") from error
+        raise SettingsError(f"{' '.join(str(error).split())}; the tables are {names}") from error
     finally:
         connection.close()
 
