@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -106,6 +107,8 @@ def main() -> None:
     batches given back, 4 the gate refused a new model, 75 something was unavailable for too long, 130 stopped
     at once, by Ctrl-C or by a second signal.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a query may hold what a terminal or a pipe in ASCII cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except LabelstreamError as error:

@@ -71,6 +71,13 @@ def test_bad_sql_names_the_tables(environment: dict[str, str]):
     assert "Traceback" not in done.stderr
 
 
+def test_what_a_terminal_in_ascii_cannot_show_is_escaped(environment: dict[str, str]):
+    ascii_only = {"PYTHONIOENCODING": "ascii", "LABELSTREAM_KAFKA_GROUP": "K\u00fcche"}
+    done = labelstream("settings", environment=environment | ascii_only)
+    assert done.returncode == 0, done.stderr
+    assert "K\\xfcche" in done.stdout
+
+
 def test_rows_as_json_are_json_that_every_reader_takes(environment: dict[str, str]):
     Lake(_lake(environment)).close()
     statement = "SELECT '{\"id\": 1}'::BLOB AS value, 'nan'::DOUBLE AS score, DATE '2026-01-05' AS day"
