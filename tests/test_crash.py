@@ -23,8 +23,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.broker, pytest.ma
 
 MakeSettings = Callable[..., KafkaSettings]
 SEED = int(os.environ.get("LABELSTREAM_TEST_SEED", "20261121"))
-# 27 kills. A labeller takes longest to come back, so it dies least often; the command itself dies twice.
-KILLS = ["ingest"] * 9 + ["writer"] * 9 + ["broker"] * 4 + ["labeller"] * 3 + ["command"] * 2
+# 20 kills. A labeller takes longest to come back, so it dies least often; the command itself dies twice.
+KILLS = ["ingest"] * 6 + ["writer"] * 6 + ["broker"] * 4 + ["labeller"] * 2 + ["command"] * 2
 
 
 class Trial:
