@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, cast
@@ -23,7 +24,7 @@ from labelstream.console import err, print_error, print_table, progress_bar
 from labelstream.schemas.errors import ModelUnusable, SettingsError
 from labelstream.schemas.judgements import Judgements
 from labelstream.schemas.settings import Settings
-from labelstream.streaming import importers, kafka_client
+from labelstream.streaming import importers, topics
 from labelstream.streaming.lake import Lake
 from labelstream.training.demo_catalogue import demo_catalogue
 from labelstream.training.demo_judgments import demo_truth
@@ -169,7 +170,7 @@ def test_a_catalogue_in_another_format_does_not_fill_the_screen(shop: list[str],
 def test_an_import_of_nothing_asks_for_the_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     catalogue = tmp_path / "other.jsonl"
     catalogue.write_text("not a product\n" * 20)
-    monkeypatch.setattr(kafka_client, "ensure_topics", lambda *_: None)
+    monkeypatch.setattr(topics, "ensure_topics", lambda *_: None)
     monkeypatch.setattr(importers, "publish_products", lambda products, *_: len(list(products)))
     with pytest.raises(SettingsError, match=r"none of its 20 lines is a product.*--format"):
         labelstream("import", catalogue)
@@ -217,7 +218,7 @@ def test_an_evaluation_without_predictions_says_so(tmp_path: Path):
 def test_a_report_is_no_folder(tmp_path: Path):
     done = CliRunner().invoke(app, ["report", "--out", str(tmp_path)])
     assert done.exit_code == 2
-    assert "is a directory" in done.output
+    assert re.search(r"is\W+a\W+directory", done.output)  # in a box, broken to fit
 
 
 def test_serve_without_a_model_says_so_before_ray_is_started(monkeypatch: pytest.MonkeyPatch):
