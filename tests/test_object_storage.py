@@ -187,7 +187,7 @@ def compacts_with_a_days_grace(storage: ObjectStorage, settings: LakeSettings, b
         assert lake.query("SELECT data_file FROM ducklake_list_files('lake', 'labels')")[0][0].startswith("s3://")
         lake.execute(
             "UPDATE __ducklake_metadata_lake.ducklake_files_scheduled_for_deletion "
-            "SET schedule_start = schedule_start::TIMESTAMPTZ - INTERVAL 2 DAY"  # an hour and a day are over in any case
+            "SET schedule_start = schedule_start::TIMESTAMPTZ - INTERVAL 2 DAY"  # by any clock
         )
         *_, last = compact(lake, 0)
         assert last.files >= 6

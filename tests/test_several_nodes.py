@@ -32,7 +32,7 @@ from labelstream.streaming.broker import KafkaCluster
 from labelstream.streaming.lake import Lake
 from labelstream.streaming.topics import ensure_topics
 
-pytestmark = [pytest.mark.slow, pytest.mark.broker, pytest.mark.engine, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.broker, pytest.mark.engine, pytest.mark.timeout(900)]
 
 MakeSettings = Callable[..., KafkaSettings]
 REPLICAS = 3
@@ -134,7 +134,7 @@ def node_of(ingest: Any) -> str:
     return str(ray.get(ingest.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id()), timeout=60))
 
 
-def look_until(application: Application, is_so: Callable[[Progress], bool], what: str, seconds: float = 120) -> None:
+def look_until(application: Application, is_so: Callable[[Progress], bool], what: str, seconds: float = 240) -> None:
     """Look after the application, as ``labelstream run`` does, until something is so."""
     deadline = time.monotonic() + seconds
     while not is_so(progress := application.look()):
