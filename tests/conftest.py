@@ -14,8 +14,12 @@ import pytest
 from labelstream.schemas.settings import KafkaSettings
 from labelstream.streaming.broker import KafkaCluster, find_kafka_home, has_java
 
-# Other work on the machine must not fail a test, nor must chance: the same examples in every run, new ones on demand.
-hypothesis.settings.register_profile("suite", deadline=None, derandomize="LABELSTREAM_TEST_RANDOM" not in os.environ)
+# Other work on the machine must not fail a test, nor must chance: the same examples in every run, and half as many as
+# usual, because a second run of the same tells nothing new; others, and all of them, on demand.
+_random = "LABELSTREAM_TEST_RANDOM" in os.environ
+hypothesis.settings.register_profile(
+    "suite", deadline=None, derandomize=not _random, max_examples=100 if _random else 50
+)
 hypothesis.settings.load_profile("suite")
 
 # Brokers and clusters of a test live for seconds: what the Java runtime would gain by optimising, and Ray by starting
