@@ -29,7 +29,7 @@ from labelstream.streaming.broker import KafkaCluster
 from labelstream.streaming.lake import Lake
 from labelstream.streaming.topics import ensure_topics
 
-TIMEOUT = 60
+TIMEOUT = 150
 NAMESPACE = "scaling"
 MakeSettings = Callable[..., KafkaSettings]
 
