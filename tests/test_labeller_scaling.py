@@ -37,7 +37,7 @@ MakeSettings = Callable[..., KafkaSettings]
 class FixedTimeLabeller:
     """A Labeller without a model: one pair after the other, each in the same time."""
 
-    seconds_a_pair = 0.02
+    seconds_a_pair = 0.05  # so that it is what all wait for, on a slow machine too
 
     def __init__(self, _: Settings) -> None:
         self._meter, self._free_at = BusyMeter(), 0.0
