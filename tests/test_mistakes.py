@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from click.testing import Result
+from command_line import labelstream
 from judged import demo_judged, write_chorus
 from typer.testing import CliRunner
 
@@ -32,13 +32,6 @@ from labelstream.training.fine_tuning import FineTuneSettings
 from labelstream.training.unfinished import unfinished
 
 JUDGED = demo_judged(6, per_query=4)
-
-
-def labelstream(*arguments: object) -> Result:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if result.exception is not None:
-        raise result.exception
-    return result
 
 
 @pytest.fixture

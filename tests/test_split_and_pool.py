@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from click.testing import Result
+from command_line import labelstream
 from test_evaluation import SCALE, guesses, judged_pairs
-from typer.testing import CliRunner
 
-from labelstream.cli import app
 from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.keys import normalise_query
 from labelstream.training.evaluation import evaluate, predictions_table, write_evaluation
@@ -23,13 +21,6 @@ from labelstream.training.splits import query_folds
 
 JUDGED = judged_pairs()
 RESAMPLES = 100
-
-
-def labelstream(*arguments: object) -> Result:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if result.exception is not None:
-        raise result.exception
-    return result
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from click.testing import Result
+from command_line import labelstream as done
 from judged import CATALOGUE, RATINGS, one_thread, split_judged, tiny_encoder, write_chorus
 from typer.testing import CliRunner
 
@@ -66,13 +67,6 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 
 def labelstream(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def done(*arguments: str | Path) -> Result:
-    result = labelstream(*arguments)
-    if result.exception is not None:
-        raise result.exception
-    return result
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from labelstream.commands.scoring import scores_of, stepped
+from labelstream.commands.scoring import scores_by, scores_of, stepped
 from labelstream.console import progress_bar
 from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.product import Product
@@ -81,7 +81,7 @@ def ask_cross_encoder(judged: JudgedPairs, settings: Settings, model: str) -> An
     scorer = PairScorer(chosen, settings.scale)
     if scorer.kind == "cross-encoder" and scorer.outputs == len(settings.scale.levels):
         return Answers(stepped(scorer.probabilities_in_steps(*judged.texts), scorer.passes(*judged.texts)))
-    return Answers(None, stepped(scorer.score_in_steps(*judged.texts), scorer.passes(*judged.texts)).astype(float))
+    return Answers(None, scores_by(scorer, judged))
 
 
 def ask_ranker(judged: JudgedPairs, products: Sequence[Product], settings: Settings, folder: Path) -> Answers:

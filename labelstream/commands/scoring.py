@@ -9,6 +9,7 @@ from labelstream.schemas.scale import Floats
 from labelstream.schemas.settings import Settings
 
 if TYPE_CHECKING:
+    from labelstream.actors.pair_scorer import PairScorer
     from labelstream.actors.stepwise import Steps
     from labelstream.training.judgments import JudgedPairs
 
@@ -19,7 +20,11 @@ def scores_of(judged: JudgedPairs, settings: Settings) -> Floats:
     """Scores of the encoder that the settings name, or of the packaged one; shape (pairs,)."""
     from labelstream.actors.pair_scorer import PairScorer
 
-    scorer = PairScorer(settings.encoder, settings.scale)
+    return scores_by(PairScorer(settings.encoder, settings.scale), judged)
+
+
+def scores_by(scorer: PairScorer, judged: JudgedPairs) -> Floats:
+    """The same, by a scorer that is loaded already."""
     return stepped(scorer.score_in_steps(*judged.texts), scorer.passes(*judged.texts)).astype(float)
 
 
