@@ -15,15 +15,10 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from labelstream.schemas.pair_encoder import PairEncoder
 from labelstream.schemas.product import Product
-from labelstream.training.examples import (
-    Examples,
-    class_weights,
-    judged_examples,
-    wanted_distributions,
-    weak_examples,
-)
+from labelstream.training.examples import Examples, judged_examples, weak_examples
 from labelstream.training.judge_models import TrainableJudge
 from labelstream.training.judgments import MISSING, JudgedPairs
+from labelstream.training.wanted_answers import class_weights, wanted_distributions
 from labelstream.training.weak_pairs import WeakPairs
 
 SHARES = st.floats(0, 1)

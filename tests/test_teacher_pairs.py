@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from judged import demo_judged
+from judged import demo_judged, with_raters
 
 from labelstream.schemas.errors import SettingsError
 from labelstream.schemas.scale import LabelScale
@@ -23,12 +23,14 @@ PAIRS = WeakPairs(
     ("a lamp", "a\n sofa", "ﬁne \u2028"), JUDGED.products[:3], np.random.default_rng(1).dirichlet(np.ones(3), size=3)
 )
 HOW: dict[str, Any] = {
-    "taught": JUDGED, "catalogue": "c", "queries": ["a", "b"], "scale": SCALE, "count": 60, "seed": 1,
+    "taught": JUDGED, "rater_share": 0.5, "catalogue": "c", "queries": ["a", "b"], "scale": SCALE, "count": 60,
+    "seed": 1,
 }  # fmt: skip
 LEVELS = JudgedPairs(JUDGED.queries, JUDGED.products, JUDGED.ratings, JUDGED.levels[::-1].copy())
 OTHERS: list[tuple[str, dict[str, Any]]] = [
     ("judgements", {"taught": JUDGED.select(np.arange(len(JUDGED) - 1))}),
     ("judgements", {"taught": LEVELS}),
+    ("judgements", {"taught": with_raters(JUDGED)}),
     ("catalogue", {"catalogue": "d"}),
     ("queries", {"queries": ["a"]}),
     ("scale", {"scale": LabelScale(levels=("bad", "fair", "good"))}),

@@ -21,6 +21,7 @@ from labelstream.training.weak_queries import catalogue_queries
 
 SEEDS = st.integers(0, 2**32 - 1)
 LEVELS = 3
+SHARE = 0.5
 JUDGED = demo_judged()
 # What shoppers might have typed, of which some are judged, and one is a judged one in another spelling.
 LOG = [*(query for query, _ in judged_queries(60, seed=7)), f"  {JUDGED.queries[0].swapcase()} ", *JUDGED.queries[:3]]
@@ -37,14 +38,18 @@ def index() -> CatalogueIndex:
     return CatalogueIndex(CATALOGUE, embed_words)
 
 
+def teacher_of(judged: JudgedPairs, index: CatalogueIndex, *, rater_share: float = SHARE) -> Teacher:
+    return Teacher(index, LEVELS, seed=1, rater_share=rater_share).fit(judged)
+
+
 @pytest.fixture(scope="module")
 def teacher(index: CatalogueIndex) -> Teacher:
-    return Teacher(index, LEVELS, seed=1).fit(JUDGED)
+    return teacher_of(JUDGED, index)
 
 
 @pytest.fixture(scope="module")
 def weak(index: CatalogueIndex) -> WeakPairs:
-    return make_weak_pairs(JUDGED, index, levels=LEVELS, count=400, seed=1, queries=LOG)
+    return make_weak_pairs(JUDGED, index, levels=LEVELS, count=400, seed=1, rater_share=SHARE, queries=LOG)
 
 
 class TestQueries:
@@ -124,7 +129,7 @@ class TestTeacher:
 
     def test_a_level_that_nobody_gave_has_no_chance(self, index: CatalogueIndex):
         two = JUDGED.select(np.flatnonzero(JUDGED.levels != 1))
-        found = Teacher(index, LEVELS, seed=1).fit(two).distributions(["red scarf"] * 5, np.arange(5))
+        found = teacher_of(two, index).distributions(["red scarf"] * 5, np.arange(5))
         assert found.shape == (5, LEVELS)
         assert not found[:, 1].any()
         np.testing.assert_allclose(found.sum(axis=1), 1)
@@ -135,8 +140,18 @@ class TestTeacher:
         levels = np.concatenate([JUDGED.levels, 2 - JUDGED.levels])
         both = JudgedPairs(parts[0], JUDGED.products + strangers, np.array(parts[1]), levels)
         asked = ["red scarf"] * 9, np.arange(9)
-        found = Teacher(index, LEVELS, seed=1).fit(both).distributions(*asked)
-        np.testing.assert_allclose(found, Teacher(index, LEVELS, seed=1).fit(JUDGED).distributions(*asked), atol=1e-9)
+        found = teacher_of(both, index).distributions(*asked)
+        np.testing.assert_allclose(found, teacher_of(JUDGED, index).distributions(*asked), atol=1e-9)
+
+    def test_it_learns_what_the_raters_said_as_far_as_is_wanted(self, index: CatalogueIndex):
+        worst = np.zeros((len(JUDGED), 1), np.int64)
+        stern = JudgedPairs(JUDGED.queries, JUDGED.products, JUDGED.ratings, JUDGED.levels, worst)
+        asked = list(JUDGED.queries), np.array([index.row_of[product_id] for product_id in JUDGED.product_ids])
+        unheard, half, most = (
+            teacher_of(stern, index, rater_share=share).distributions(*asked) for share in (0.0, 0.5, 0.9)
+        )
+        np.testing.assert_allclose(unheard, teacher_of(JUDGED, index).distributions(*asked), atol=1e-9)
+        assert unheard[:, 0].mean() + 0.1 < half[:, 0].mean() < most[:, 0].mean() - 0.1
 
     @pytest.mark.parametrize("kept", ["no product", "one level"])
     def test_nothing_to_learn_is_said_so(self, index: CatalogueIndex, kept: str):
@@ -145,12 +160,12 @@ class TestTeacher:
             strangers = tuple(product.model_copy(update={"product_id": "?"}) for product in JUDGED.products)
             judged = JudgedPairs(JUDGED.queries, strangers, JUDGED.ratings, JUDGED.levels)
         with pytest.raises(SettingsError, match="--weak-pairs 0"):
-            Teacher(index, LEVELS, seed=1).fit(judged)
+            teacher_of(judged, index)
 
 
 class TestPairs:
     def test_the_same_input_and_seed_give_the_same_pairs(self, index: CatalogueIndex, weak: WeakPairs):
-        again = make_weak_pairs(JUDGED, index, levels=LEVELS, count=400, seed=1, queries=LOG)
+        again = make_weak_pairs(JUDGED, index, levels=LEVELS, count=400, seed=1, rater_share=SHARE, queries=LOG)
         assert (again.queries, again.products) == (weak.queries, weak.products)
         np.testing.assert_array_equal(again.distributions, weak.distributions)
 
@@ -175,7 +190,7 @@ class TestPairs:
 
     def test_without_a_log_the_catalogue_gives_all(self, index: CatalogueIndex):
         per_query = len(index.candidates("a", np.random.default_rng(1)))
-        found = make_weak_pairs(JUDGED, index, levels=LEVELS, count=5 * per_query, seed=1)
+        found = make_weak_pairs(JUDGED, index, levels=LEVELS, count=5 * per_query, seed=1, rater_share=SHARE)
         assert list(dict.fromkeys(found.queries)) == catalogue_queries(CATALOGUE, 5, seed=1)
 
     @pytest.mark.parametrize("title", ["lamp", "!!!"])
@@ -183,4 +198,6 @@ class TestPairs:
         products = [Product(product_id="1", title=title), Product(product_id="2", title=title)]
         judged = JudgedPairs(("lamp", "sofa"), tuple(products), np.array([0.0, 3.0]), np.array([0, 2]))
         with pytest.raises(SettingsError, match="--weak-pairs 0"):
-            make_weak_pairs(judged, CatalogueIndex(products, embed_words), levels=LEVELS, count=50, seed=1)
+            make_weak_pairs(
+                judged, CatalogueIndex(products, embed_words), levels=LEVELS, count=50, seed=1, rater_share=SHARE
+            )

@@ -11,7 +11,8 @@ import numpy as np
 from labelstream.schemas.prompt_encoder import EncodedPrompt
 from labelstream.schemas.scale import Floats
 from labelstream.training.judge_models import TrainableJudge
-from labelstream.training.judgments import MISSING, JudgedPairs
+from labelstream.training.judgments import JudgedPairs
+from labelstream.training.wanted_answers import class_weights, wanted_distributions
 from labelstream.training.weak_pairs import WeakPairs
 
 
@@ -67,8 +68,8 @@ def judged_examples(
         trainable: Gives the encoding.
         judged: The pairs.
         levels: Number of levels.
-        rater_share: See :func:`wanted_distributions`.
-        balance: See :func:`class_weights`.
+        rater_share: See :func:`labelstream.training.wanted_answers.wanted_distributions`.
+        balance: See :func:`labelstream.training.wanted_answers.class_weights`.
     """
     encoded = trainable.encode(*judged.texts)
     asked = np.array([i for i, prompt in enumerate(encoded) if isinstance(prompt, EncodedPrompt)], dtype=np.int64)
@@ -88,45 +89,3 @@ def weak_examples(trainable: TrainableJudge, weak: WeakPairs) -> Examples:
 
 def _token_ids(encoded: Sequence[Any]) -> list[list[int]]:
     return [prompt.token_ids for prompt in encoded if isinstance(prompt, EncodedPrompt)]
-
-
-def wanted_distributions(judged: JudgedPairs, levels: int, rater_share: float) -> Floats:
-    """What a judge should answer: the adjudicated level, softened by what the single raters said.
-
-    A pair that people disagree on is one that a judge should not be sure of (soft labels: Uma et al. 2021,
-    "Learning from Disagreement", JAIR 72).
-
-    Args:
-        judged: The pairs.
-        levels: Number of levels.
-        rater_share: Share of the raters' votes in the answer; a pair without raters keeps its level.
-
-    Returns:
-        Shape (pairs, levels); rows sum to 1.
-    """
-    adjudicated = np.eye(levels)[judged.levels]
-    if judged.rater_levels is None:
-        return adjudicated
-    votes = np.stack([(judged.rater_levels == level).sum(axis=1) for level in range(levels)], axis=1).astype(float)
-    known = (judged.rater_levels != MISSING).any(axis=1)
-    votes[known] /= votes[known].sum(axis=1, keepdims=True)
-    share = np.where(known, rater_share, 0.0)[:, None]
-    return np.asarray((1.0 - share) * adjudicated + share * votes)
-
-
-def class_weights(targets: Floats, balance: float) -> Floats:
-    """A weight for every pair, so that rare levels are not drowned: (1 / frequency)^balance, mean 1.
-
-    Args:
-        targets: Wanted distributions; shape (pairs, levels).
-        balance: 0 for none, 1 for inverse frequency ("balanced" in scikit-learn).
-
-    Returns:
-        Shape (pairs,). A level that never occurs has no part in it.
-    """
-    if not len(targets):
-        return np.empty(0)
-    frequency = targets.mean(axis=0)
-    by_level = np.where(frequency > 0, np.maximum(frequency, 1e-12) ** -balance, 0.0)
-    weights = targets @ by_level
-    return np.asarray(weights / weights.mean())

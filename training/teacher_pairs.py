@@ -21,6 +21,7 @@ from labelstream.schemas.product import Product
 from labelstream.schemas.scale import LabelScale
 from labelstream.training.durable_files import whole_file
 from labelstream.training.judgments import JudgedPairs
+from labelstream.training.wanted_answers import wanted_distributions
 from labelstream.training.weak_pairs import WeakPairs
 
 Origin = Mapping[str, str]
@@ -29,19 +30,28 @@ _DESCRIPTION = b"labelstream"
 
 
 def origin_of(
-    taught: JudgedPairs, *, catalogue: str, queries: Sequence[str], scale: LabelScale, count: int, seed: int
+    taught: JudgedPairs,
+    *,
+    rater_share: float,
+    catalogue: str,
+    queries: Sequence[str],
+    scale: LabelScale,
+    count: int,
+    seed: int,
 ) -> Origin:
     """What a teacher's pairs depend on.
 
     Args:
         taught: The judged pairs that the teacher learns, without what is held out.
+        rater_share: Of the single raters' votes in what it learns.
         catalogue: Digest of the catalogue.
         queries: Those of a log.
         scale: Of the levels.
         count: About how many pairs.
         seed: Of the teacher and of what it is asked.
     """
-    pairs = [list(taught.queries), list(taught.product_ids), taught.levels.tolist()]
+    answers = wanted_distributions(taught, len(scale.levels), rater_share)
+    pairs = [list(taught.queries), list(taught.product_ids), answers.tolist()]
     return {
         "judgements": hashlib.sha256(json.dumps(pairs).encode()).hexdigest(),
         "catalogue": catalogue,
@@ -92,7 +102,8 @@ def _read(path: Path, scale: LabelScale, origin: Origin) -> WeakPairs:
     if other := [name for name in origin if known.get(name) != origin[name]]:
         raise SettingsError(
             f"{path}: its teacher's pairs were made with other {', '.join(other)} than this training has; "
-            "name a new file, or train as that one was made (--judgments, --held-out and --seed decide what is taught)"
+            "name a new file, or train as that one was made (--judgments, --raters, --rater-share, --held-out "
+            "and --seed decide what is taught)"
         )
     products = tuple(Product.model_validate_json(text) for text in table["product"].to_pylist())
     distributions = np.stack([table[_column(name)].to_numpy() for name in scale.levels], axis=1)

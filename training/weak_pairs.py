@@ -23,6 +23,7 @@ from labelstream.schemas.scale import Floats
 from labelstream.training.catalogue_index import CatalogueIndex
 from labelstream.training.judgments import JudgedPairs
 from labelstream.training.progress import with_bar
+from labelstream.training.wanted_answers import wanted_distributions
 from labelstream.training.weak_queries import catalogue_queries
 
 
@@ -48,31 +49,31 @@ class WeakPairs(NamedTuple):
 class Teacher:
     """Judges a pair by its signals in the catalogue: the mean of three classifiers of different kinds.
 
+    It learns distributions, as the model that it teaches does: where people disagree it sees every level that they
+    gave, weighted by how many gave it.
+
     Args:
         index: The catalogue.
         levels: Number of levels.
         seed: Of the classifiers.
+        rater_share: See :func:`labelstream.training.wanted_answers.wanted_distributions`.
     """
 
-    def __init__(self, index: CatalogueIndex, levels: int, *, seed: int) -> None:
-        self._index, self._levels = index, levels
-        self._classifier = VotingClassifier(
-            [
-                ("linear", make_pipeline(StandardScaler(), LogisticRegression(C=0.03, max_iter=5000))),
-                (
-                    "trees",
-                    ExtraTreesClassifier(500, min_samples_leaf=8, max_features=0.4, n_jobs=-1, random_state=seed),
+    def __init__(self, index: CatalogueIndex, levels: int, *, seed: int, rater_share: float) -> None:
+        self._index, self._levels, self._rater_share = index, levels, rater_share
+        members = [
+            ("linear", LogisticRegression(C=0.03, max_iter=5000)),
+            ("trees", ExtraTreesClassifier(500, min_samples_leaf=8, max_features=0.4, n_jobs=-1, random_state=seed)),
+            (
+                "boosting",
+                HistGradientBoostingClassifier(
+                    max_iter=150, max_depth=3, learning_rate=0.05, min_samples_leaf=20, l2_regularization=10.0,
+                    max_features=0.4, early_stopping=False, random_state=seed,
                 ),
-                (
-                    "boosting",
-                    HistGradientBoostingClassifier(
-                        max_iter=150, max_depth=3, learning_rate=0.05, min_samples_leaf=20, l2_regularization=10.0,
-                        max_features=0.4, early_stopping=False, random_state=seed,
-                    ),
-                ),
-            ],
-            voting="soft",
-        )  # fmt: skip
+            ),
+        ]  # fmt: skip
+        self._members = VotingClassifier(members, voting="soft")
+        self._classifier = make_pipeline(StandardScaler(), self._members)
 
     def fit(self, judged: JudgedPairs) -> Teacher:
         """Learn from judged pairs; those whose product the index lacks are passed over.
@@ -82,15 +83,18 @@ class Teacher:
         """
         rows = np.array([self._index.row_of.get(product_id, -1) for product_id in judged.product_ids])
         known = np.flatnonzero(rows >= 0)
-        levels, queries = judged.levels[known], [judged.queries[i] for i in known]
-        if len(np.unique(levels)) < 2:  # noqa: PLR2004 - one level teaches nothing
+        wanted = wanted_distributions(judged.select(known), self._levels, self._rater_share)
+        pairs, answers = np.nonzero(wanted)
+        if len(np.unique(answers)) < 2:  # noqa: PLR2004 - one level teaches nothing
             raise SettingsError(
                 f"a teacher needs judgements of two levels at least, and has {len(known)} pairs of products in the "
                 "catalogue; give more judgements, or set --weak-pairs 0"
             )
-        self._classifier.fit(self._signals(queries, rows[known], "Reading the catalogue"), levels)
+        signals = self._signals([judged.queries[pair] for pair in known], rows[known], "Reading the catalogue")
+        # None of the classifiers takes a distribution, all take weights: so a pair comes once for each of its levels.
+        self._classifier.fit(signals[pairs], answers, votingclassifier__sample_weight=wanted[pairs, answers])
         # Threads would add up the trees' votes in any order, which shows in the last digit.
-        self._classifier.named_estimators_["trees"].set_params(n_jobs=1)
+        self._members.named_estimators_["trees"].set_params(n_jobs=1)
         return self
 
     def distributions(self, queries: Sequence[str], rows: np.ndarray[Any, np.dtype[np.int64]]) -> Floats:
@@ -121,7 +125,14 @@ class Teacher:
 
 
 def make_weak_pairs(
-    judged: JudgedPairs, index: CatalogueIndex, *, levels: int, count: int, seed: int, queries: Sequence[str] = ()
+    judged: JudgedPairs,
+    index: CatalogueIndex,
+    *,
+    levels: int,
+    count: int,
+    seed: int,
+    rater_share: float,
+    queries: Sequence[str] = (),
 ) -> WeakPairs:
     """Make pairs, and have a teacher that has learned the judged ones label them.
 
@@ -131,6 +142,7 @@ def make_weak_pairs(
         levels: Number of levels.
         count: About how many pairs.
         seed: Same input, same seed, same pairs.
+        rater_share: Of the single raters' votes in what the teacher learns.
         queries: Queries to take first, such as those of a log; the catalogue gives the rest.
 
     Returns:
@@ -150,7 +162,7 @@ def make_weak_pairs(
         raise SettingsError(
             f"a catalogue of {len(index.products):,} products gives no query that is not judged; set --weak-pairs 0"
         )
-    teacher = Teacher(index, levels, seed=seed).fit(judged)
+    teacher = Teacher(index, levels, seed=seed, rater_share=rater_share).fit(judged)
     index.expect(asked)
     names: list[str] = []
     products: list[Product] = []

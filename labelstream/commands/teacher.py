@@ -78,8 +78,8 @@ class _CatalogueTeacher:
         if kept.exists():
             err.print(f"reading the teacher's pairs from {kept} …", soft_wrap=True)
         origin = origin_of(
-            taught, catalogue=self._digest(), queries=self._queries, scale=self._scale,
-            count=self._tuning.weak_pairs, seed=self._tuning.seed,
+            taught, rater_share=self._tuning.rater_share, catalogue=self._digest(), queries=self._queries,
+            scale=self._scale, count=self._tuning.weak_pairs, seed=self._tuning.seed,
         )  # fmt: skip
         return kept_pairs(kept, self._scale, origin, lambda: self._made(taught))
 
@@ -96,7 +96,7 @@ class _CatalogueTeacher:
         err.print(f"reading {len(distinct):,} products, for a teacher to label {count:,} pairs …")
         return make_weak_pairs(
             taught, CatalogueIndex(distinct, embedder(packaged_encoder())), levels=len(self._scale.levels),
-            count=count, seed=self._tuning.seed, queries=self._queries,
+            count=count, seed=self._tuning.seed, rater_share=self._tuning.rater_share, queries=self._queries,
         )  # fmt: skip
 
     def _digest(self) -> str:
