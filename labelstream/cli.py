@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 from collections.abc import Callable
@@ -114,6 +115,12 @@ def main() -> None:
     except LabelstreamError as error:
         print_error(error)
         sys.exit(TRY_AGAIN if isinstance(error, TransientError) else FAILED)
+    except OSError as error:
+        # Files of ours say which one it was; this is what results are printed to.
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        print_error(TransientError("standard output: no space left on device; make room, then run it again"))
+        sys.exit(TRY_AGAIN)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
+import subprocess
+import sys
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, cast
@@ -234,3 +237,23 @@ def test_a_bar_with_much_to_say_keeps_its_figures(capsys: pytest.CaptureFixture[
     with progress_bar() as bar:
         bar.add_task("records", total=1_321_000, completed=1_321_000, note="labelled 421,000  cached 263,000 " * 3)
     assert "1321000/1321000" in capsys.readouterr().err
+
+
+def test_a_catalogue_that_is_a_pipe_is_refused_because_it_is_read_again(shop: list[str], tmp_path: Path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    options = [*shop[:2], "--catalogue", str(pipe), "--out", str(tmp_path / "new"), "--cross-encoder", "packaged"]
+    result = CliRunner().invoke(app, ["evaluate", *options])
+    assert result.exit_code == 2
+    assert "save it as a file" in " ".join(result.output.replace("│", " ").split())
+
+
+def test_results_that_find_no_room_are_one_line_and_worth_another_try():
+    script = "from labelstream.cli import main; main()"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", script, "settings"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 75
+    assert done.stderr.startswith("TransientError: standard output: no space left")
+    assert done.stderr.count("\n") == 1

@@ -11,7 +11,9 @@ from labelstream.schemas.settings import Settings
 
 
 def compact(
-    keep_days: Annotated[float, typer.Option(min=0, help="Forget snapshots older than this many days.")] = 30,
+    keep_days: Annotated[
+        float, typer.Option(min=0, max=36_525, help="Forget snapshots older than this many days.")
+    ] = 30,
 ) -> None:
     """Merge small files of the lake and forget old snapshots; safe while the stream runs. Run it by the day."""
     from labelstream.streaming.lake import Lake

@@ -30,11 +30,21 @@ class Layout(StrEnum):
     ESCI = "esci"
 
 
+def _read_again(catalogue: Path | None) -> Path | None:
+    """Judged products first, then all of them, or a digest: a pipe would be empty by then."""
+    if catalogue is not None and not catalogue.is_file():
+        raise typer.BadParameter(f"{catalogue} is no regular file, and it is read more than once; save it as a file")
+    return catalogue
+
+
 JudgmentsOption = Annotated[
     Path, typer.Option("--judgments", exists=True, help="CSV query,docid,rating; or what --layout says.")
 ]
 CatalogueOption = Annotated[
-    Path | None, typer.Option("--catalogue", exists=True, help="The judged catalogue, JSON lines, plain or .gz.")
+    Path | None,
+    typer.Option(
+        "--catalogue", exists=True, callback=_read_again, help="The judged catalogue, JSON lines, plain or .gz; a file."
+    ),
 ]
 RatersOption = Annotated[
     Path | None,
