@@ -288,6 +288,18 @@ class TestPartsOfAModel:
         with pytest.raises(ModelUnusable, match=r"--layers 9: .* has \d"):
             load(bases, kind, layers=9)
 
+    def test_without_dropout_it_says_the_same_in_training_and_else_it_does_not(
+        self, bases: dict[str, Path], kind: str, judged: tuple[JudgedPairs, JudgedPairs]
+    ):
+        def twice(dropout: float | None) -> list[torch.Tensor]:
+            trainable, _ = load(bases, kind, dropout=dropout)
+            model = trainable.judge.model.train()
+            batch = trainable.judge.collate([examples_of(trainable, judged[0]).examples[0]])
+            return [trainable.judge.logits(model, batch) for _ in range(2)]
+
+        assert torch.equal(*twice(0.0))
+        assert not torch.equal(*twice(0.5))
+
     def test_the_seed_decides_new_weights_and_leaves_others_random(self, bases: dict[str, Path], kind: str):
         torch.manual_seed(3)
         expected = torch.rand(3)

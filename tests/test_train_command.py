@@ -176,7 +176,7 @@ def test_a_teacher_adds_pairs_of_a_log_and_of_the_catalogue(shop: Shop, tmp_path
     trained = done("train", "cross-encoder", "--judgments", judgments, "--catalogue", catalogue, "--base", shop.encoder,
                    "--out", tmp_path / "new", *QUICK, "--weak-pairs", "60", "--queries", queries)  # fmt: skip
     training = read_card(tmp_path / "new").training
-    assert training["weak_pairs"] == 60
+    assert (training["weak_pairs"], training["dropout"]) == (60, 0.0)
     assert 20 < training["pairs"] - 2 * training["judged_pairs"] <= 72
     assert f"reading {len(lines)} products" in trained.stderr
     assert_is_a_table(trained.stdout)

@@ -61,6 +61,9 @@ class FineTuneSettings(BaseModel):
     chat_template: bool = Field(default=False, description="Wrap the prompt in the model's chat template.")
     weak_pairs: int = Field(default=0, ge=0, description="Pairs that a teacher labels; 0 for none.")
     repeat_judged: int = Field(default=2, ge=1, description="Times that judged pairs come beside weak ones once.")
+    dropout: float | None = Field(
+        default=None, ge=0, lt=1, description="Share of what the layers say that is left out; None as the base has it."
+    )
     layers: int = Field(default=0, ge=0, description="Keep only so many first layers of the base; 0 for all.")
     lora_rank: int = Field(default=0, ge=0, description="Rank of a LoRA adapter; 0 tunes every weight.")
     seed: int = Field(default=1, ge=0, description="Of the order of the pairs and of new weights.")

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, cast
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -133,12 +134,23 @@ def _load_model(folder: Path, kind: Kind, scale: LabelScale, settings: FineTuneS
         options["ignore_mismatched_sizes"] = True  # a head for another number of levels
     model, found = auto.from_pretrained(folder, **options)
     _refuse_random(folder, model, found)
+    if settings.dropout is not None:
+        _set_dropout(model, settings.dropout)
     if settings.lora_rank:
         rank, task = settings.lora_rank, "CAUSAL_LM" if kind == "generative" else "SEQ_CLS"
         model = get_peft_model(
             model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type=task)
         )
     return cast(PreTrainedModel, model)
+
+
+def _set_dropout(model: Any, share: float) -> None:
+    """Some families have a module for it everywhere, others a number where attention reads it."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = share
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = share
 
 
 def _refuse_random(folder: Path, model: Any, found: dict[str, Any]) -> None:

@@ -59,6 +59,14 @@ WeakPairsOption = Annotated[
         min=0, help="Pairs of unjudged queries that a teacher labels; left out, 96,000 for an encoder, else 0."
     ),
 ]
+DropoutOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=0.99,
+        help="Share of what the layers say that training leaves out; left out, 0 with a teacher, else as in the base.",
+    ),
+]
 QueriesOption = Annotated[
     Path | None, typer.Option("--queries", exists=True, dir_okay=False, help="Such queries, one a line, from a log.")
 ]
@@ -97,6 +105,7 @@ def labeller(
     held_out: HeldOutOption = 0.15,
     rater_share: RaterShareOption = 0.5,
     weak_pairs: WeakPairsOption = None,
+    dropout: DropoutOption = None,
     queries: QueriesOption = None,
     teacher_pairs: TeacherPairsOption = None,
     lora_rank: Annotated[int, typer.Option(min=0, help="Tune a LoRA adapter of that rank; 0 tunes all.")] = 0,
@@ -107,7 +116,7 @@ def labeller(
     chosen = {
         "epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "accumulate": accumulate,
         "balance": balance, "held_out": held_out, "rater_share": rater_share, "weak_pairs": weak_pairs,
-        "max_tokens": max_tokens, "lora_rank": lora_rank, "seed": seed,
+        "dropout": dropout, "max_tokens": max_tokens, "lora_rank": lora_rank, "seed": seed,
     }  # fmt: skip
     files = TrainingFiles(judgments, catalogue, raters, layout, part, queries, teacher_pairs)
     _train(files, base, out, chosen, merge=not adapter_only)
@@ -133,6 +142,7 @@ def cross_encoder(
     held_out: HeldOutOption = 0.15,
     rater_share: RaterShareOption = 0.5,
     weak_pairs: WeakPairsOption = None,
+    dropout: DropoutOption = None,
     queries: QueriesOption = None,
     teacher_pairs: TeacherPairsOption = None,
     seed: SeedOption = 1,
@@ -141,7 +151,7 @@ def cross_encoder(
     chosen = {
         "layers": layers, "epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size,
         "balance": balance, "held_out": held_out, "rater_share": rater_share, "weak_pairs": weak_pairs,
-        "max_tokens": max_tokens, "seed": seed,
+        "dropout": dropout, "max_tokens": max_tokens, "seed": seed,
     }  # fmt: skip
     files = TrainingFiles(judgments, catalogue, raters, layout, part, queries, teacher_pairs)
     _train(files, base, out, chosen)
@@ -159,8 +169,8 @@ def _train(files: TrainingFiles, base: str, out: Path, chosen: dict[str, Any], *
     given = {name: value for name, value in chosen.items() if value is not None}
     defaults = _DEFAULTS[kind_of(folder)] | {"chat_template": settings.prompt.chat_template}
     chosen = defaults | given
-    # A teacher never runs out of new pairs; judged ones alone have to be seen again.
-    chosen.setdefault("epochs", 1.0 if chosen["weak_pairs"] else 2.0)
+    # A teacher never runs out of new pairs, so nothing is learned by heart; judged ones alone have to be seen again.
+    chosen = ({"epochs": 1.0, "dropout": 0.0} if chosen["weak_pairs"] else {"epochs": 2.0}) | chosen
     tuning = checked(FineTuneSettings, chosen)
     judged = read_judgements(files.judgments, files.catalogue, files.raters, files.layout, settings.scale, files.part)
     trained = train_judge(
