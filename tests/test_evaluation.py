@@ -152,6 +152,18 @@ def test_the_humans_can_be_computed_again_from_the_predictions(written: Path):
         assert np.sum(one["confusion"]) == one["pairs"]
 
 
+def test_a_rater_ranks_as_a_model_would_that_says_the_same(judged: JudgedPairs, evaluation: Evaluation):
+    told = evaluation.metrics["humans_ranking"]
+    assert list(told) == ["rater_1", "rater_2", "rater_3"]
+    assert judged.rater_levels is not None
+    for number, (name, measures) in enumerate(told.items()):
+        rated = np.flatnonzero(judged.rater_levels[:, number] >= 0)
+        scores = judged.rater_levels[rated, number].astype(np.float64)
+        model = evaluate(judged.select(rated), None, SCALE, scores=scores, seed=7, resamples=200)
+        assert measures == model.metrics["ranking"], name
+        assert 0.5 < measures["ndcg_linear@10"]["value"] < 1
+
+
 def test_the_csv_says_what_the_parquet_says(written: Path):
     rows = columns_of(written / "predictions.parquet")
     with (written / "predictions.csv").open(encoding="utf-8", newline="") as file:
@@ -198,7 +210,7 @@ def bounded(found: Any) -> list[dict[str, float]]:
 
 def test_every_measure_has_an_interval_around_it(evaluation: Evaluation):
     measures = bounded(evaluation.metrics)
-    assert len(measures) == 8 + 9 + 3 + 6 * 5
+    assert len(measures) == 8 + 9 + 3 + 6 * 5 + 3 * 2
     # The calibration error of a resample is biased upward, so its own value may lie a little below.
     assert sum(one["low"] <= one["value"] <= one["high"] for one in measures) >= len(measures) - 1
     assert all(one["low"] < one["high"] for one in measures if one["value"] < 1)
@@ -296,7 +308,7 @@ def test_one_class_and_one_query_are_null_where_nothing_can_be_said(tmp_path: Pa
         "support": 0,
     }
     assert told["ranking"]["ndcg_linear@10"] == nothing | {"queries": 0, "queries_left_out": 1}
-    assert told["humans"] == []
+    assert (told["humans"], told["humans_ranking"]) == ([], {})
     assert told["data"] == {"pairs": 5, "queries": 1, "pairs_by_level": {"irrelevant": 5, "moderate": 0, "high": 0}}
 
 

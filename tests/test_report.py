@@ -273,6 +273,8 @@ def test_the_tables_say_what_was_measured(folder: Path, outline: Outline):
     assert rows["quadratic κ"][2] == f"{min(among):.3f} to {max(among):.3f}"
     ranking = json.loads((folder / "ranker" / "metrics.json").read_text(encoding="utf-8"))["ranking"]["ndcg_linear@10"]
     assert rows["NDCG@10, linear gain"][1].startswith(f"{ranking['value']:.3f}")
+    people = [rater["ndcg_linear@10"]["value"] for rater in told["humans_ranking"].values()]
+    assert rows["NDCG@10, linear gain"][2] == f"{min(people):.3f} to {max(people):.3f}"
     agreement = outline.tables["Agreement: this judge beside the humans"][1:]
     assert len(agreement) == 1 + len(told["humans"])
     assert agreement[1][:2] == ["rater 2\nagainst rater 1", str(told["humans"][0]["pairs"])]
@@ -373,7 +375,8 @@ def test_a_missing_key_is_named_with_its_file(what: str, tmp_path: Path):
             read_report_inputs({}, **{what: path})
 
 
-FREE_KEYS = {"method", "pairs_by_level", "per_class", "ranking", "predictions_sha256"}
+RATERS = {"rater_1", "rater_2", "rater_3"}
+FREE_KEYS = {"method", "pairs_by_level", "per_class", "ranking", "humans_ranking", "predictions_sha256"} | RATERS
 
 
 def test_a_missing_key_of_an_evaluation_is_named_with_its_file(folder: Path, tmp_path: Path):

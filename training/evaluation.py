@@ -10,7 +10,13 @@ import numpy as np
 import pyarrow as pa
 
 from labelstream.schemas.scale import Floats, LabelScale
-from labelstream.training.agreement import CALIBRATION_BINS, DecisionRule, checked_probabilities
+from labelstream.training.agreement import (
+    ADJUDICATED,
+    CALIBRATION_BINS,
+    DecisionRule,
+    checked_probabilities,
+    compare_raters,
+)
 from labelstream.training.intervals import CONFIDENCE, DEFAULT_RESAMPLES, Draws, mean, sums_of_values
 from labelstream.training.judgments import Integers, JudgedPairs
 from labelstream.training.label_evaluation import measure_labels, measure_raters
@@ -32,8 +38,9 @@ class Evaluation:
     """What was measured.
 
     Attributes:
-        metrics: In the form of JSON: ``data``, ``labels`` (None without probabilities), ``ranking``, ``humans`` (empty
-            without single raters) and ``method``. A measure is ``{value, low, high}``, None where it is not defined.
+        metrics: In the form of JSON: ``data``, ``labels`` (None without probabilities), ``ranking``, ``humans`` and
+            ``humans_ranking`` (both empty without single raters), and ``method``. A measure is ``{value, low, high}``,
+            None where it is not defined.
         per_query: Values of each ranking measure, NaN where not defined, for a paired comparison; shape (queries,),
             the queries in the order in which they first appear.
     """
@@ -85,11 +92,13 @@ def evaluate(
         probabilities = checked_probabilities(probabilities, len(judged), len(scale.levels))
     runs = np.zeros(len(judged), np.int64) if runs is None else runs
     ranked = _ranking_sums(judged, ranking_scores(probabilities, scores, scale), add_to_carts, cutoff, runs)
+    once = _each_pair_once(judged, runs)
     metrics = {
         "data": _data(judged, scale),
         "labels": None if probabilities is None else measure_labels(judged, probabilities, scale, rule, draws),
         "ranking": {name: _mean_over_queries(sums, draws) for name, sums in ranked.items()},
-        "humans": measure_raters(_each_pair_once(judged, runs), scale, draws),
+        "humans": measure_raters(once, scale, draws),
+        "humans_ranking": _rank_by_raters(once, draws),
         "method": _method(rule, draws, scores is None),
     }
     return Evaluation(metrics, {name: mean(sums) for name, sums in ranked.items()})
@@ -150,6 +159,20 @@ def _ranking_values(judged: JudgedPairs, scores: Floats, add_to_carts: Floats | 
     return values
 
 
+def _rank_by_raters(judged: JudgedPairs, draws: Draws) -> dict[str, dict[str, Any]]:
+    """By rater, how well the levels that this one person gave order the products that were given one.
+
+    The adjudicated rating, by which it is measured, was made of the raters' own, so it flatters them.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for one in () if judged.rater_levels is None else compare_raters(judged.rater_levels, judged.levels):
+        if one.reference == ADJUDICATED:
+            rated = judged.select(one.indices)
+            sums = _ranking_sums(rated, one.rater_levels.astype(float), None, 0, np.zeros(len(rated), np.int64))
+            found[one.rater] = {name: _mean_over_queries(each, draws) for name, each in sums.items()}
+    return found
+
+
 def _mean_over_queries(sums: Floats, draws: Draws) -> dict[str, Any]:
     counted = int(np.count_nonzero(sums[:, 1]))
     left_out = {"queries": counted, "queries_left_out": len(sums) - counted}
@@ -170,6 +193,7 @@ def _method(rule: DecisionRule, draws: Draws, ranked_by_expected_score: bool) ->
         "queries_left_out": "queries without a rating above 0 for NDCG; for ATC@k without an add-to-cart, or with no "
         "more than k products",
         "atc": "share of a query's add-to-carts in its first k positions, mean over queries",
+        "humans_ranking": "each rater's levels as scores, by the adjudicated rating, which was made of the raters' own",
         "optimistic_bias": "share of the errors that are upward",
         "expected_calibration_error": f"{CALIBRATION_BINS} bins of equal width over the top probability",
     }

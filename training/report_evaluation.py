@@ -98,6 +98,7 @@ class Metrics(Part):
         labels: None of a pure ranker.
         ranking: By the name of the measure.
         humans: Empty without single raters.
+        humans_ranking: By rater, then by the name of the measure.
         method: How it was measured.
         predictions_sha256: Of the files beside it.
         simulated: Whether its add-to-carts are; None where it is not said.
@@ -107,6 +108,7 @@ class Metrics(Part):
     labels: LabelMeasures | None
     ranking: dict[str, RankingMeasure]
     humans: list[RaterAgreement]
+    humans_ranking: dict[str, dict[str, RankingMeasure]]
     method: dict[str, Any]
     predictions_sha256: dict[str, str]
     simulated: bool | None = None

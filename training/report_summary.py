@@ -29,7 +29,7 @@ class ComparisonRow(NamedTuple):
         name: Of the measure.
         better: Which way is better.
         measures: One for each evaluation, None where it was not measured.
-        humans: From the lowest to the highest of the raters among themselves, or nothing.
+        humans: From the lowest to the highest of the raters, or nothing.
     """
 
     name: str
@@ -40,7 +40,9 @@ class ComparisonRow(NamedTuple):
 
 def comparison(evaluations: tuple[EvaluationResult, ...]) -> list[ComparisonRow]:
     """Put the evaluations side by side."""
-    raters = evaluations[0].metrics.among_raters if humans_agree(evaluations) else []
+    agreed = humans_agree(evaluations)
+    raters = evaluations[0].metrics.among_raters if agreed else []
+    rankers = list(evaluations[0].metrics.humans_ranking.values()) if agreed else []
     labels = [
         ComparisonRow(
             name, better, tuple(getattr(one.metrics.labels, name, None) for one in evaluations), among(raters, name)
@@ -49,7 +51,13 @@ def comparison(evaluations: tuple[EvaluationResult, ...]) -> list[ComparisonRow]
     ]
     names = dict.fromkeys(name for one in evaluations for name in one.metrics.ranking)
     ranking = [
-        ComparisonRow(name, "higher", tuple(one.metrics.ranking.get(name) for one in evaluations), "") for name in names
+        ComparisonRow(
+            name,
+            "higher",
+            tuple(one.metrics.ranking.get(name) for one in evaluations),
+            _range([rater[name] for rater in rankers if name in rater]),
+        )
+        for name in names
     ]
     return [row for row in (*labels, *ranking) if any(row.measures) or row.humans]
 
@@ -62,9 +70,13 @@ def humans_agree(evaluations: tuple[EvaluationResult, ...]) -> bool:
 
 def among(raters: list[RaterAgreement], name: str) -> str:
     """From the lowest to the highest pair of raters; nothing where the measure is not one of levels."""
-    if name not in _AGREEMENT or not raters:
+    return _range([getattr(one, name) for one in raters]) if name in _AGREEMENT else ""
+
+
+def _range(measures: list[Measure]) -> str:
+    if not measures:
         return ""
-    values = [value for one in raters if (value := getattr(one, name).value) is not None]
+    values = [one.value for one in measures if one.value is not None]
     if not values:
         return NOT_DEFINED
     low, high = number(min(values)), number(max(values))

@@ -9,7 +9,7 @@ _EVALUATIONS = """
 {% for one in evaluations %}
 <th scope="col"><bdi>{{ one.name }}</bdi></th>
 {% endfor %}
-{% if humans_agree %}<th scope="col">raters among themselves</th>{% endif %}</tr></thead>
+{% if humans_agree %}<th scope="col">raters</th>{% endif %}</tr></thead>
 <tbody>
 {% for row in rows %}
 <tr><th scope="row">{{ row.name | measure_name }}</th><td class="text nowrap">{{ row.better }}</td>
@@ -22,7 +22,8 @@ _EVALUATIONS = """
 {% endcall %}
 <p class="note">Intervals: {{ evaluations[0].metrics.method.get("interval", "how they were made is not said") }}.
 Optimistic bias is the share of the errors that are upward; one half is none.
-{{ "Raters among themselves: the lowest and the highest of two raters, on the pairs that both have rated."
+{{ "Raters: the lowest and the highest of two raters among themselves, on the pairs that both have rated; of NDCG, "
+   "of each rater's own levels as a ranking, by the adjudicated rating that was made of them, which flatters people."
    if humans_agree else "" }}
 {{ "Whether the add-to-carts behind ATC were counted or simulated is not said of " ~ unsaid | join(", ") ~ "."
    if unsaid else "" }}</p>
