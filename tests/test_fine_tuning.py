@@ -275,6 +275,19 @@ class TestPartsOfAModel:
         found = label_logits(base.judge._replace(model=together), token_ids)
         np.testing.assert_allclose(found, tuned, atol=1e-3)
 
+    def test_words_stay_where_they_are_and_the_rest_moves(
+        self, bases: dict[str, Path], judged: tuple[JudgedPairs, JudgedPairs], kind: str, tmp_path: Path
+    ):
+        trainable, settings = load(bases, kind, freeze_words=True, learning_rate=2e-2)
+        before = weights_of(trainable.judge.model)
+        words = trainable.judge.model.get_input_embeddings().weight
+        frozen = {name for name, parameter in trainable.judge.model.named_parameters() if parameter is words}
+        tune_a_little(trainable, settings, judged[0], tmp_path)
+        changed = moved(before, trainable.judge.model)
+        assert len(frozen) == 1
+        assert not frozen & changed
+        assert any("attention" in name or "attn" in name for name in changed)
+
     def test_layers_are_cut_from_the_end(self, bases: dict[str, Path], kind: str):
         whole, cut = (load(bases, kind, layers=layers)[0].judge.model for layers in (0, 1))
         assert cut.config.num_hidden_layers == 1 < whole.config.num_hidden_layers

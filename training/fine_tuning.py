@@ -64,6 +64,7 @@ class FineTuneSettings(BaseModel):
     dropout: float | None = Field(
         default=None, ge=0, lt=1, description="Share of what the layers say that is left out; None as the base has it."
     )
+    freeze_words: bool = Field(default=False, description="Keep the vectors of the words as the base has them.")
     layers: int = Field(default=0, ge=0, description="Keep only so many first layers of the base; 0 for all.")
     lora_rank: int = Field(default=0, ge=0, description="Rank of a LoRA adapter; 0 tunes every weight.")
     seed: int = Field(default=1, ge=0, description="Of the order of the pairs and of new weights.")

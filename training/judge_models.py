@@ -136,6 +136,8 @@ def _load_model(folder: Path, kind: Kind, scale: LabelScale, settings: FineTuneS
     _refuse_random(folder, model, found)
     if settings.dropout is not None:
         _set_dropout(model, settings.dropout)
+    if settings.freeze_words:
+        model.get_input_embeddings().requires_grad_(False)
     if settings.lora_rank:
         rank, task = settings.lora_rank, "CAUSAL_LM" if kind == "generative" else "SEQ_CLS"
         model = get_peft_model(

@@ -67,6 +67,13 @@ DropoutOption = Annotated[
         help="Share of what the layers say that training leaves out; left out, 0 with a teacher, else as in the base.",
     ),
 ]
+FreezeWordsOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--freeze-words/--tune-words",
+        help="Whether the vectors of single words stay as in the base; left out, they do in an encoder, else not.",
+    ),
+]
 QueriesOption = Annotated[
     Path | None, typer.Option("--queries", exists=True, dir_okay=False, help="Such queries, one a line, from a log.")
 ]
@@ -80,9 +87,10 @@ TeacherPairsOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="Same input, same seed, same model.")]
 
-# A small encoder knows little and needs the teacher; a large language model knows more than the teacher does.
+# A small encoder knows little and needs the teacher; a large language model knows more than the teacher does. Words that
+# are in no pair keep their place among the others only where none is moved.
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    "classifier": {"max_tokens": 64, "weak_pairs": 96_000},
+    "classifier": {"max_tokens": 64, "weak_pairs": 96_000, "freeze_words": True},
     "generative": {"max_tokens": 384, "weak_pairs": 0},
 }
 
@@ -106,6 +114,7 @@ def labeller(
     rater_share: RaterShareOption = 0.5,
     weak_pairs: WeakPairsOption = None,
     dropout: DropoutOption = None,
+    freeze_words: FreezeWordsOption = None,
     queries: QueriesOption = None,
     teacher_pairs: TeacherPairsOption = None,
     lora_rank: Annotated[int, typer.Option(min=0, help="Tune a LoRA adapter of that rank; 0 tunes all.")] = 0,
@@ -116,7 +125,8 @@ def labeller(
     chosen = {
         "epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "accumulate": accumulate,
         "balance": balance, "held_out": held_out, "rater_share": rater_share, "weak_pairs": weak_pairs,
-        "dropout": dropout, "max_tokens": max_tokens, "lora_rank": lora_rank, "seed": seed,
+        "dropout": dropout, "freeze_words": freeze_words, "max_tokens": max_tokens, "lora_rank": lora_rank,
+        "seed": seed,
     }  # fmt: skip
     files = TrainingFiles(judgments, catalogue, raters, layout, part, queries, teacher_pairs)
     _train(files, base, out, chosen, merge=not adapter_only)
@@ -143,6 +153,7 @@ def cross_encoder(
     rater_share: RaterShareOption = 0.5,
     weak_pairs: WeakPairsOption = None,
     dropout: DropoutOption = None,
+    freeze_words: FreezeWordsOption = None,
     queries: QueriesOption = None,
     teacher_pairs: TeacherPairsOption = None,
     seed: SeedOption = 1,
@@ -150,8 +161,8 @@ def cross_encoder(
     """Fine-tune an encoder that reads query and product together; LABELSTREAM_ENCODER_MODEL loads the result."""
     chosen = {
         "layers": layers, "epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size,
-        "balance": balance, "held_out": held_out, "rater_share": rater_share, "weak_pairs": weak_pairs,
-        "dropout": dropout, "max_tokens": max_tokens, "seed": seed,
+        "balance": balance, "held_out": held_out, "rater_share": rater_share, "weak_pairs": weak_pairs, "dropout": dropout,
+        "freeze_words": freeze_words, "max_tokens": max_tokens, "seed": seed,
     }  # fmt: skip
     files = TrainingFiles(judgments, catalogue, raters, layout, part, queries, teacher_pairs)
     _train(files, base, out, chosen)
