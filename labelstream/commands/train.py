@@ -87,8 +87,8 @@ TeacherPairsOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="Same input, same seed, same model.")]
 
-# A small encoder knows little and needs the teacher; a large language model knows more than the teacher does. Words that
-# are in no pair keep their place among the others only where none is moved.
+# A small encoder knows little and needs the teacher; a large language model knows more than the teacher does. Words
+# that are in no pair keep their place among the others only where none is moved.
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "classifier": {"max_tokens": 64, "weak_pairs": 96_000, "freeze_words": True},
     "generative": {"max_tokens": 384, "weak_pairs": 0},
@@ -161,8 +161,8 @@ def cross_encoder(
     """Fine-tune an encoder that reads query and product together; LABELSTREAM_ENCODER_MODEL loads the result."""
     chosen = {
         "layers": layers, "epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size,
-        "balance": balance, "held_out": held_out, "rater_share": rater_share, "weak_pairs": weak_pairs, "dropout": dropout,
-        "freeze_words": freeze_words, "max_tokens": max_tokens, "seed": seed,
+        "balance": balance, "held_out": held_out, "rater_share": rater_share, "weak_pairs": weak_pairs,
+        "dropout": dropout, "freeze_words": freeze_words, "max_tokens": max_tokens, "seed": seed,
     }  # fmt: skip
     files = TrainingFiles(judgments, catalogue, raters, layout, part, queries, teacher_pairs)
     _train(files, base, out, chosen)
