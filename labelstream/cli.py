@@ -116,10 +116,10 @@ def main() -> None:
         print_error(error)
         sys.exit(TRY_AGAIN if isinstance(error, TransientError) else FAILED)
     except OSError as error:
-        # Files of ours say which one it was; this is what results are printed to.
-        if error.errno != errno.ENOSPC or error.filename is not None:
+        if error.errno != errno.ENOSPC:
             raise
-        print_error(TransientError("standard output: no space left on device; make room, then run it again"))
+        where = error.filename or "standard output, or a file"
+        print_error(TransientError(f"{where}: no space left on device; make room, then run it again"))
         sys.exit(TRY_AGAIN)
 
 

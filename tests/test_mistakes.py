@@ -255,5 +255,5 @@ def test_results_that_find_no_room_are_one_line_and_worth_another_try():
             [sys.executable, "-c", script, "settings"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
     assert done.returncode == 75
-    assert done.stderr.startswith("TransientError: standard output: no space left")
+    assert done.stderr.startswith("TransientError: standard output, or a file: no space left")
     assert done.stderr.count("\n") == 1

@@ -151,7 +151,7 @@ def _set_dropout(model: Any, share: float) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = share
-        if hasattr(module, "attention_dropout"):
+        if isinstance(getattr(module, "attention_dropout", None), float | int):
             module.attention_dropout = share
 
 
