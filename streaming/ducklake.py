@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 # The database of DuckLake's own tables, beside the one that is attached as ``lake``.
 CATALOGUE = "__ducklake_metadata_lake"
 
+# Extensions whose signature DuckDB has checked in this process, which takes it a tenth of a second for each. A second
+# connection gets the library that the first one has loaded, whatever stands in the file by then.
+_checked: set[str] = set()
+
 
 def connect(settings: LakeSettings, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection whose current schema is the lake.
@@ -35,6 +39,7 @@ def connect(settings: LakeSettings, *, read_only: bool = False) -> duckdb.DuckDB
         SettingsError: The catalogue or the data path does not fit, or the object storage refuses.
         TransientError: The catalogue is locked, or it or the object storage does not answer.
     """
+    extensions = _extensions(settings)
     with lake_errors():
         _prepare_folders(settings, read_only=read_only)
         connection = duckdb.connect(
@@ -42,13 +47,16 @@ def connect(settings: LakeSettings, *, read_only: bool = False) -> duckdb.DuckDB
                 "memory_limit": settings.memory_limit,
                 "threads": settings.threads,
                 "temp_directory": _spill_folder(),
+                "allow_unsigned_extensions": _checked.issuperset(extensions),
             }
         )
     try:
         connection.execute("SET preserve_insertion_order = true")
         connection.execute("SET GLOBAL TimeZone = 'UTC'")  # also of the connections that DuckLake makes
-        load_extension(connection, "ducklake")
-        _load_storage(connection, settings)
+        for name in extensions:
+            load_extension(connection, name)
+        connection.execute("SET allow_unsigned_extensions = false")  # which cannot be taken back
+        object_storage.prepare(connection, settings)
         if not read_only:
             object_storage.check(connection, settings)
         connection.execute(_attach_statement(settings, read_only=read_only))
@@ -76,6 +84,7 @@ def load_extension(connection: duckdb.DuckDBPyConnection, name: str) -> None:
     packaged = _packaged_extension(name)
     if packaged is not None:
         connection.load_extension(str(packaged))
+        _checked.add(name)
         return
     try:
         connection.install_extension(name)
@@ -94,11 +103,9 @@ def _packaged_extension(name: str) -> Path | None:
     return found if found.exists() else None
 
 
-def _load_storage(connection: duckdb.DuckDBPyConnection, settings: LakeSettings) -> None:
-    load_extension(connection, "sqlite_scanner" if settings.catalog_file else "postgres_scanner")
-    for name in object_storage.extensions(settings):
-        load_extension(connection, name)
-    object_storage.prepare(connection, settings)
+def _extensions(settings: LakeSettings) -> list[str]:
+    catalogue = "sqlite_scanner" if settings.catalog_file else "postgres_scanner"
+    return ["ducklake", catalogue, *object_storage.extensions(settings)]
 
 
 def _prepare_folders(settings: LakeSettings, *, read_only: bool) -> None:
