@@ -10,21 +10,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from uniform import JUDGE, uniform
 
 from labelstream.schemas.errors import BadRecord, LakeUnavailable, ModelUnavailable
-from labelstream.schemas.judgements import JudgeDescription, Judgements
+from labelstream.schemas.judgements import Judgements
 from labelstream.schemas.settings import Settings
 from labelstream.streaming.commit import Commit, Receipt
 from labelstream.streaming.flight import Services
 from labelstream.streaming.retry import Patience
 from labelstream.streaming.writer import LakeWriter
-
-JUDGE = JudgeDescription("model", "prompt", "scale", 1.0)
-
-
-def uniform(pairs: int, levels: int = 3) -> Judgements:
-    """Judgements that know nothing."""
-    return Judgements(np.full((pairs, levels), 1 / levels, np.float32), np.zeros(pairs, np.bool_))
 
 
 class UniformJudge:

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import ray
-from standins import JUDGE, uniform
+from labellers import FixedTimeLabeller, ObedientLabeller
 from stream import KnownLog, stream_settings, wait_until
+from uniform import JUDGE
 
 from labelstream.actors import labeller_scaling, model_pool
 from labelstream.actors.application import Application, Progress
-from labelstream.actors.busy_meter import BusyMeter, WorkReport
 from labelstream.actors.labeller_scaling import AGAIN_S, LEAVE_S, LabellerCount, LabellerScaling
 from labelstream.actors.model_pool import ModelPool
 from labelstream.actors.named_replicas import NamedReplicas
 from labelstream.actors.replica_watch import ReplicaWatch
 from labelstream.actors.work_reports import work_reports
-from labelstream.schemas.judgements import JudgeDescription, Judgements
 from labelstream.schemas.model_settings import EncoderSettings, LabellerSettings
 from labelstream.schemas.settings import KafkaSettings, RaySettings, Settings
 from labelstream.streaming.broker import KafkaCluster
@@ -32,56 +30,6 @@ from labelstream.streaming.topics import ensure_topics
 TIMEOUT = 150
 NAMESPACE = "scaling"
 MakeSettings = Callable[..., KafkaSettings]
-
-
-class FixedTimeLabeller:
-    """A Labeller without a model: one pair after the other, each in the same time."""
-
-    seconds_a_pair = 0.05  # so that it is what all wait for, on a slow machine too
-
-    def __init__(self, _: Settings) -> None:
-        self._meter, self._free_at = BusyMeter(), 0.0
-
-    async def judge(self, queries: Sequence[str], products: Sequence[str], priority: int = 0) -> Judgements:
-        with self._meter.batch(is_request=priority < 0):
-            now = asyncio.get_running_loop().time()
-            self._free_at = max(now, self._free_at) + len(queries) * self.seconds_a_pair
-            await asyncio.sleep(self._free_at - now)
-            self._meter.count(pairs=len(products))
-        return uniform(len(queries))
-
-    async def describe(self) -> JudgeDescription:
-        return JUDGE
-
-    async def report(self) -> WorkReport:
-        return self._meter.report()
-
-
-class ObedientLabeller:
-    """Goes by what stands in a folder: how many requests it has, which one loads, which model the second one holds."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._folder = Path(settings.labeller.model)
-        if self._note("does not start", "") == ray.get_runtime_context().get_actor_name():
-            raise ValueError("as it was told")
-
-    async def judge(self, queries: Sequence[str], *_: object) -> Judgements:
-        return uniform(len(queries))
-
-    async def describe(self) -> JudgeDescription:
-        name = ray.get_runtime_context().get_actor_name()
-        while self._note("loads for ever", "") == name:
-            await asyncio.sleep(0.01)
-        second = name == "labeller-1"
-        return replace(JUDGE, model_version=self._note("model", JUDGE.model_version)) if second else JUDGE
-
-    async def report(self) -> WorkReport:
-        under_way = int(self._note("under way", "0"))
-        return WorkReport(0, 0, 0, 0.0, 0.0, under_way, int(self._note("requests", "0")))
-
-    def _note(self, name: str, default: str) -> str:
-        note = self._folder / name
-        return note.read_text() if note.exists() else default
 
 
 class Fleet:

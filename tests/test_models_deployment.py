@@ -3,42 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import ray
+from labellers import KnownLabeller
 from lakes import all_settings
-from standins import JUDGE, uniform
 from stream import wait_until
 
 from labelstream.actors import model_pool, models_deployment
-from labelstream.actors.busy_meter import WorkReport
 from labelstream.actors.models_deployment import Models
-from labelstream.schemas.judgements import JudgeDescription, Judgements
 from labelstream.schemas.model_settings import EncoderSettings, LabellerSettings
 from labelstream.schemas.settings import Settings
 
 TIMEOUT = 60
-
-
-class KnownLabeller:
-    """A Labeller, or a ranker, without a model."""
-
-    def __init__(self, _: Settings) -> None: ...
-
-    async def judge(self, queries: Sequence[str], *_: object) -> Judgements:
-        return uniform(len(queries))
-
-    async def describe(self) -> JudgeDescription:
-        return JUDGE
-
-    async def ping(self) -> bool:
-        return True
-
-    async def report(self) -> WorkReport:
-        return WorkReport(0, 0, 0, 0.0)
 
 
 class MadeByHand(Models):

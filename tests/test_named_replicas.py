@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import ray
+from obliging import Obliging
 from ray.exceptions import RayTaskError
 from stream import wait_until
 
@@ -27,30 +28,6 @@ from labelstream.streaming.periodic import Periodic
 TIMEOUT = 60
 SETTINGS = Settings()
 NAMESPACE = SETTINGS.ray.namespace
-
-
-class Obliging:
-    """Says who it is, and does what it is told; leaves notes in a folder."""
-
-    def __init__(self, notes: Path) -> None:
-        if (notes / "do not start").exists():
-            raise ValueError("not again")
-        self._notes = notes
-
-    async def who(self) -> int:
-        return os.getpid()
-
-    async def ponder(self) -> None:
-        """Never comes to an end by itself."""
-        (self._notes / "pondering").touch()
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            (self._notes / "cancelled").touch()
-            raise
-
-    async def fail(self, error: Exception) -> None:
-        raise error
 
 
 class Few:
