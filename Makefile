@@ -19,11 +19,12 @@ check: $(VENV)/.development
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-# In three processes: many tests wait most of the time, for brokers, models and processes. Those that kill
-# everything again and again come afterwards, beside nobody else.
+# In three processes: many tests wait most of the time, for brokers, models and processes. tests/conftest.py knows which
+# files are to begin first; xdist alone would put those with few tests last. The tests that kill everything again and
+# again come afterwards, beside nobody else; to look for them in other files would take as long as some of them.
 tests: $(VENV)/.development
-	$(VENV)/bin/pytest -m "not alone" --numprocesses 3 --dist loadfile
-	$(VENV)/bin/pytest -m alone --numprocesses 2 --dist load
+	$(VENV)/bin/pytest -m "not alone" --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(VENV)/bin/pytest -m alone --numprocesses 2 --dist load $$(grep --files-with-matches "mark\.alone" tests/test_*.py)
 
 unit: $(VENV)/.development
 	$(VENV)/bin/pytest -m "not slow" --numprocesses 2 --dist loadfile

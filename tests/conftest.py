@@ -29,6 +29,39 @@ os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
 
 MakeSettings = Callable[..., KafkaSettings]
 
+# The files that take longest, longest first: one that begins last would keep the other processes waiting.
+LONGEST = (
+    "test_several_nodes.py",
+    "test_command.py",
+    "test_ingest.py",
+    "test_labeller_scaling.py",
+    "test_ranker_workers.py",
+    "test_judge_training.py",
+    "test_named_replicas.py",
+    "test_labeller.py",
+    "test_serving.py",
+    "test_postgres.py",
+    "test_retraining.py",
+    "test_label_engine.py",
+    "test_closed_loop.py",
+    "test_object_storage.py",
+    "test_broker.py",
+    "test_fine_tuning.py",
+    "test_train_command.py",
+    "test_demo_labeller.py",
+    "test_pair_scorer.py",
+    "test_ranker_actor.py",
+    "test_models_deployment.py",
+    "test_serve_proxy.py",
+    "test_placement.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have the longest files begin first, the others as they come."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
+
 
 @pytest.fixture(autouse=True)
 def _logging_untouched() -> Iterator[None]:

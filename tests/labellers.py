@@ -17,19 +17,23 @@ from labelstream.actors.busy_meter import BusyMeter, WorkReport
 from labelstream.schemas.judgements import JudgeDescription, Judgements
 from labelstream.schemas.settings import Settings
 
+HURRY = "hurry"  # a file in the folder of the model
+
 
 class FixedTimeLabeller:
-    """A Labeller without a model: one pair after the other, each in the same time."""
+    """A Labeller without a model: one pair after the other, each in the same time, until it is told to hurry."""
 
     seconds_a_pair = 0.05  # so that it is what all wait for, on a slow machine too
 
-    def __init__(self, _: Settings) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._meter, self._free_at = BusyMeter(), 0.0
+        self._hurry = Path(settings.labeller.model) / HURRY
 
     async def judge(self, queries: Sequence[str], products: Sequence[str], priority: int = 0) -> Judgements:
         with self._meter.batch(is_request=priority < 0):
             now = asyncio.get_running_loop().time()
-            self._free_at = max(now, self._free_at) + len(queries) * self.seconds_a_pair
+            seconds = 0.0 if self._hurry.exists() else len(queries) * self.seconds_a_pair
+            self._free_at = max(now, self._free_at) + seconds
             await asyncio.sleep(self._free_at - now)
             self._meter.count(pairs=len(products))
         return uniform(len(queries))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import LONGEST
 
 ROOT = Path(__file__).resolve().parent.parent
 BELOW = {
@@ -170,3 +171,7 @@ def test_no_file_names(what: str) -> None:
         if pattern.search(line)
     ]
     assert leaks == []
+
+
+def test_the_files_that_take_longest_are_there():
+    assert {name for name in LONGEST if not (ROOT / "tests" / name).is_file()} == set()

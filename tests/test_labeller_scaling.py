@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import ray
-from labellers import FixedTimeLabeller, ObedientLabeller
+from labellers import HURRY, FixedTimeLabeller, ObedientLabeller
 from stream import KnownLog, stream_settings, wait_until
 from uniform import JUDGE
 
@@ -239,6 +239,7 @@ def test_a_backlog_brings_a_labeller_that_gets_work_and_nothing_is_lost(
             return "labeller-1" in work and work["labeller-1"].pairs > 0
 
         look_until(application, second_has_worked, "work for the second")
+        (tmp_path / HURRY).touch()  # the backlog has done its part
         look_until(application, application.is_drained, "all is drained")
         look_until(application, lambda progress: progress.labellers == (1, (0,)), "it is quiet")
         look_until(application, lambda _: len(application.pool.labellers) == 1, "the second has ended")
