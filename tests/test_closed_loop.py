@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import ir_measures
 import pytest
+from command_line import labelstream
 
 from labelstream.schemas.settings import KafkaSettings
 from labelstream.streaming.broker import KafkaCluster
@@ -30,11 +30,11 @@ RETRAIN = {
 
 
 class Shop:
-    """Commands with one environment."""
+    """Commands with one environment: the stream is a process of its own, the others run in this one."""
 
-    def __init__(self, folder: Path, kafka: KafkaSettings) -> None:
+    def __init__(self, folder: Path, kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> None:
         tiny_random_labeller(folder / "labeller")
-        self._environment = {
+        environment = {
             "LABELSTREAM_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
             "LABELSTREAM_KAFKA_GROUP": kafka.group,
             "LABELSTREAM_KAFKA_EVENTS_TOPIC": kafka.events_topic,
@@ -50,20 +50,29 @@ class Shop:
             "LABELSTREAM_ENCODER_ENABLED": "false",
             **RETRAIN,
         }
-        self._folder = folder
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.chdir(folder)
 
-    def run(self, *arguments: str, code: int = 0) -> str:
-        """What a command prints; it must end so."""
-        done = subprocess.run(
-            [sys.executable, "-m", "labelstream", *arguments], env={**os.environ, **self._environment},
-            cwd=self._folder, capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
-        assert done.returncode == code, done.stdout + done.stderr
+    def run(self, *arguments: str) -> str:
+        """What a command prints; it must end well."""
+        done = labelstream(*arguments)
+        assert done.exit_code == 0, done.output
         return done.stdout
 
+    def drain(self) -> None:
+        """Run the stream until nothing is left."""
+        done = subprocess.run(
+            [sys.executable, "-m", "labelstream", "run", "--until-drained"],
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
 
-def test_simulated_shoppers_bring_forth_a_champion(tmp_path: Path, kafka: KafkaCluster, fresh_topics: MakeSettings):
-    shop = Shop(tmp_path, fresh_topics(kafka.bootstrap_servers))
+
+def test_simulated_shoppers_bring_forth_a_champion(
+    tmp_path: Path, kafka: KafkaCluster, fresh_topics: MakeSettings, monkeypatch: pytest.MonkeyPatch
+):
+    shop = Shop(tmp_path, fresh_topics(kafka.bootstrap_servers), monkeypatch)
     files = ["--catalogue", "shop/products.jsonl", "--layout", "products"]
     shop.run("demo-shop", "--out", "shop", "--queries", "80", "--per-query", "9", "--products", "300")
     shop.run("import", "shop/products.jsonl")
@@ -71,7 +80,7 @@ def test_simulated_shoppers_bring_forth_a_champion(tmp_path: Path, kafka: KafkaC
         "simulate", "--judgments", "shop/truth.csv", *files, "--sessions", "2000", "--out", "log.ndjson", "--publish"
     )
     assert "records sent to" in sent
-    shop.run("run", "--until-drained")
+    shop.drain()
     totals = json.loads(
         shop.run("sql", "SELECT sum(labelled)::INT AS labelled, sum(waiting)::INT AS waiting, "
                  "sum(dead_lettered)::INT AS bad FROM consumed", "--format", "json")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from command_line import labelstream
 
 from labelstream.schemas.settings import KafkaSettings, LakeSettings
 from labelstream.streaming.broker import KafkaCluster
@@ -20,7 +21,7 @@ from labelstream.training.demo_labeller import tiny_random_labeller
 MakeSettings = Callable[..., KafkaSettings]
 
 
-def labelstream(*arguments: str, environment: dict[str, str], timeout: float = 60) -> subprocess.CompletedProcess[str]:
+def process(*arguments: str, environment: dict[str, str], timeout: float = 60) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "labelstream", *arguments],
         env={**os.environ, **environment},
@@ -43,7 +44,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("command", ["status", "sql", "compact"])
 def test_without_a_lake_it_says_how_to_start_one(command: str, environment: dict[str, str]):
-    done = labelstream(command, environment=environment)
+    done = process(command, environment=environment)
     assert done.returncode == 1
     assert "labelstream run" in done.stderr
     assert "Traceback" not in done.stderr
@@ -51,21 +52,21 @@ def test_without_a_lake_it_says_how_to_start_one(command: str, environment: dict
 
 def test_without_a_broker_it_ends_with_one_line_and_asks_to_be_tried_again(environment: dict[str, str]):
     nowhere = {"LABELSTREAM_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9", "LABELSTREAM_KAFKA_REQUEST_TIMEOUT_MS": "1500"}
-    done = labelstream("run", environment=environment | nowhere)
+    done = process("run", environment=environment | nowhere)
     assert done.returncode == 75
     assert "LABELSTREAM_KAFKA_BOOTSTRAP_SERVERS" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_a_bad_setting_is_named(environment: dict[str, str]):
-    done = labelstream("run", environment=environment | {"LABELSTREAM_STREAM_BATCH_RECORDS": "none"})
+    done = process("run", environment=environment | {"LABELSTREAM_STREAM_BATCH_RECORDS": "none"})
     assert done.returncode == 1
     assert "LABELSTREAM_STREAM_BATCH_RECORDS" in done.stderr
 
 
 def test_bad_sql_names_the_tables(environment: dict[str, str]):
     Lake(_lake(environment)).close()
-    done = labelstream("sql", "SELECT nothing FROM nowhere", environment=environment)
+    done = process("sql", "SELECT nothing FROM nowhere", environment=environment)
     assert done.returncode == 1
     assert "labels" in done.stderr
     assert "Traceback" not in done.stderr
@@ -73,7 +74,7 @@ def test_bad_sql_names_the_tables(environment: dict[str, str]):
 
 def test_what_a_terminal_in_ascii_cannot_show_is_escaped(environment: dict[str, str]):
     ascii_only = {"PYTHONIOENCODING": "ascii", "LABELSTREAM_KAFKA_GROUP": "K\u00fcche"}
-    done = labelstream("settings", environment=environment | ascii_only)
+    done = process("settings", environment=environment | ascii_only)
     assert done.returncode == 0, done.stderr
     assert "K\\xfcche" in done.stdout
 
@@ -81,7 +82,7 @@ def test_what_a_terminal_in_ascii_cannot_show_is_escaped(environment: dict[str, 
 def test_rows_as_json_are_json_that_every_reader_takes(environment: dict[str, str]):
     Lake(_lake(environment)).close()
     statement = "SELECT '{\"id\": 1}'::BLOB AS value, 'nan'::DOUBLE AS score, DATE '2026-01-05' AS day"
-    done = labelstream("sql", statement, "--format", "json", environment=environment)
+    done = process("sql", statement, "--format", "json", environment=environment)
     assert json.loads(done.stdout, parse_constant=pytest.fail) == {
         "value": '{"id": 1}', "score": None, "day": "2026-01-05",
     }  # fmt: skip
@@ -94,7 +95,7 @@ def test_the_demo_runs_on_a_mock_broker(tmp_path: Path):
     """As on a machine without Apache Kafka; the labeller is untrained, so that the test is short."""
     tiny_random_labeller(tmp_path / "labeller")
     no_java = {"JAVA_HOME": str(tmp_path), "LABELSTREAM_ENCODER_ENABLED": "true"}
-    done = labelstream("demo", "--folder", str(tmp_path), "--sessions", "100", environment=no_java, timeout=350)
+    done = process("demo", "--folder", str(tmp_path), "--sessions", "100", environment=no_java, timeout=350)
     assert done.returncode == 0, done.stderr
     assert "ten labelled pairs" in done.stdout
     assert "mock" in done.stderr
@@ -110,17 +111,24 @@ def test_the_demo_runs_on_a_mock_broker(tmp_path: Path):
 @pytest.mark.engine
 @pytest.mark.timeout(600)
 def test_the_real_log_is_labelled_and_waits_for_a_catalogue(
-    kafka: KafkaCluster, fresh_topics: MakeSettings, environment: dict[str, str], tmp_path: Path, data_dir: Path
+    kafka: KafkaCluster,
+    fresh_topics: MakeSettings,
+    environment: dict[str, str],
+    tmp_path: Path,
+    data_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     settings = fresh_topics(kafka.bootstrap_servers)
     tiny_random_labeller(tmp_path / "labeller")
     environment |= {"LABELSTREAM_LABELLER_MODEL": str(tmp_path / "labeller"), **_variables(settings)}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     chorus, ubi = data_dir / "chorus" / "products.jsonl.gz", data_dir / "ubi"
-    _must("import", "-f", "chorus", str(chorus), environment=environment)
-    _must("replay", str(ubi / "chorus_log.ndjson.gz"), environment=environment)
-    _must("replay", str(ubi / "esci_ubi_bulk.ndjson"), environment=environment)
-    _must("run", "--until-drained", environment=environment)
-    before = json.loads(_must("status", "--json", environment=environment))
+    labelstream("import", "-f", "chorus", chorus)
+    labelstream("replay", ubi / "chorus_log.ndjson.gz")
+    labelstream("replay", ubi / "esci_ubi_bulk.ndjson")
+    _drain()
+    before = json.loads(labelstream("status", "--json").stdout)
     counts = before["counts"]
     assert counts["products"] == 19_406
     assert counts["queries"] == 3_336 + 473
@@ -137,16 +145,15 @@ def test_the_real_log_is_labelled_and_waits_for_a_catalogue(
     with Lake(_lake(environment), read_only=True) as lake:
         [(expected,)] = lake.query("SELECT count(*) FROM waiting WHERE object_id = 'B077VQYJQ9'")
     assert expected > 0
-    _must("run", "--until-drained", environment=environment)
-    after = json.loads(_must("status", "--json", environment=environment))
+    _drain()
+    after = json.loads(labelstream("status", "--json").stdout)
     assert after["waiting_now"] == before["waiting_now"] - expected
     assert after["counts"]["records"] == before["counts"]["records"] + 1
 
 
-def _must(*arguments: str, environment: dict[str, str]) -> str:
-    done = labelstream(*arguments, environment=environment, timeout=300)
+def _drain() -> None:
+    done = process("run", "--until-drained", environment={}, timeout=300)
     assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def _lake(environment: dict[str, str]) -> LakeSettings:
