@@ -8,7 +8,8 @@
 * ``saturated``  one pair a request, 1 and 4 at once, while the stream has more than it can do; the rate that the stream
                  keeps
 * ``overload``   what 64 at once can get, then twice that rate for two minutes: p95 of what is answered, p95 of the
-                 refusals, memory before, halfway and after
+                 refusals, and the memory of each process at the end of each half, from its lowest to its highest: the
+                 Labeller gives free pages back every ten seconds
 * ``killed``     two Labellers, one of them killed under load: failed requests, and how long the gap is
 
 The load comes from wrk (https://github.com/wg/wrk, Debian's package of that name), which takes so little of the
@@ -43,7 +44,8 @@ BESIDE_STREAM = (1, 4)
 QUANTILES = (("p50", 0.5), ("p95", 0.95))
 OVERLOAD_CALLERS = 64
 OVERLOAD_CACHE_GIGABYTES = 0.125  # taken page by page: one that is soon full does not look like a leak
-MOMENTS = ("before", "halfway", "after")
+HALVES = ("first_half", "second_half")
+LABELLER = "ray::Labeller"
 
 
 def alone(settings: Settings, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -141,12 +143,13 @@ def overload(settings: Settings, options: argparse.Namespace, folder: Path) -> d
         load = Load(endpoint.url, folder)
         load(pairs=1, callers=4, seconds=3)
         at_capacity = load(pairs=1, callers=OVERLOAD_CALLERS, seconds=options.seconds).seconds(200)
-        capacity, memory = len(at_capacity) / options.seconds, [endpoint.memory_mib()]
-        callers, half = 4 * OVERLOAD_CALLERS, options.overload_seconds / 2
+        capacity, by_half = len(at_capacity) / options.seconds, {}
+        callers, seconds = 4 * OVERLOAD_CALLERS, options.overload_seconds / 2
         twice = Answers([])
-        for _ in range(2):
-            twice += load(pairs=1, callers=callers, seconds=half, rate=2 * capacity / callers)
-            memory.append(endpoint.memory_mib())
+        for half in HALVES:
+            answers = load.start(pairs=1, callers=callers, seconds=seconds, rate=2 * capacity / callers)
+            by_half[half] = endpoint.memory_range_mib(seconds)
+            twice += answers()
         recovered = load(pairs=1, callers=4, seconds=5)
     row = {
         "capacity_per_second": capacity, "p95_ms": 1000 * quantile(at_capacity, 0.95),
@@ -154,11 +157,11 @@ def overload(settings: Settings, options: argparse.Namespace, folder: Path) -> d
         "answered": len(twice.seconds(200)), "refused": len(twice.seconds(503)), "others": twice.others(200, 503),
         "overload_p95_ms": 1000 * quantile(twice.seconds(200), 0.95),
         "refusal_p95_ms": 1000 * quantile(twice.seconds(503), 0.95),
-        **{f"memory_mib_{when}": sum(found.values()) for when, found in zip(MOMENTS, memory, strict=True)},
+        **{f"labeller_mib_{half}": "{} to {}".format(*found[LABELLER]) for half, found in by_half.items()},
         "failed_afterwards": recovered.others(200),
     }  # fmt: skip
     show("twice the capacity", ("", "value"), list(row.items()))
-    return row | {"memory_mib": dict(zip(MOMENTS, memory, strict=True))}
+    return row | {"memory_mib": by_half}
 
 
 def killed(settings: Settings, options: argparse.Namespace, folder: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import numpy as np
 import psutil
 from process_memory import memory_of
 
+from labelstream.actors.heap import TRIM_EVERY_S
 from labelstream.actors.label_engine import LabelEngine
 from labelstream.actors.priorities import REQUEST_PRIORITY
 from labelstream.schemas.settings import Settings
@@ -27,6 +28,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
 from processes import EndpointProcess
 
 START_S = 600
+MEMORY_S = 2.5 * TRIM_EVERY_S
 
 
 def quantile(times: list[float], share: float) -> float:
@@ -131,10 +133,18 @@ class Endpoint:
             assert time.monotonic() < deadline, self._log.read_text()
             time.sleep(0.2)
 
-    def memory_mib(self) -> dict[str, float]:
-        """Anonymous memory of its processes by name, each page in shares where it is shared."""
-        found = memory_of(psutil.Process(self.process.pid))
-        return {name: round(sizes["anonymous"], 1) for name, sizes in found.items()}
+    def memory_range_mib(self, seconds: float) -> dict[str, tuple[float, float]]:
+        """The least and the most anonymous memory of its processes, by name, in the last moments of a time.
+
+        Each page counts in shares where it is shared.
+        """
+        end, found = time.monotonic() + seconds, []
+        time.sleep(max(0.0, seconds - MEMORY_S))
+        while time.monotonic() < end:
+            found.append({name: one["anonymous"] for name, one in memory_of(psutil.Process(self.process.pid)).items()})
+            time.sleep(0.5)
+        sizes = {name: [one[name] for one in found if name in one] for name in found[-1]}
+        return {name: (round(min(of), 1), round(max(of), 1)) for name, of in sizes.items()}
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
