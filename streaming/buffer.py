@@ -87,6 +87,11 @@ class RecordBuffer:
         waited = self._count > 0 and self._clock() - self._oldest >= self._linger_s
         return self.is_full or waited or (self._count == 0 and bool(self._reached))
 
+    @property
+    def ripe_in_s(self) -> float:
+        """How long until a batch should be made, if nothing else comes in; infinite with nothing to make it of."""
+        return max(0.0, self._oldest + self._linger_s - self._clock()) if self._count else float("inf")
+
     def take(self) -> list[RecordRange]:
         """The next batch, as ranges that begin where the last ones ended; what is too much stays.
 

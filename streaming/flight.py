@@ -6,13 +6,15 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from labelstream.schemas.judgements import JudgeDescription, Judgements
 from labelstream.schemas.scale import Floats
 from labelstream.streaming.batch import Batch, BatchBuilder
 from labelstream.streaming.commit import Commit, Receipt
 from labelstream.streaming.retry import Patience, RetriedCall
+
+T = TypeVar("T")
 
 
 class Judge(Protocol):
@@ -80,28 +82,38 @@ class Flight:
         builder: Finishes it.
         services: Models, broker and lake.
         levels: Number of label levels.
+        on_answer: Called from any thread when it may go one step further.
     """
 
-    def __init__(self, batch: Batch, builder: BatchBuilder, services: Services, levels: int) -> None:
+    def __init__(
+        self,
+        batch: Batch,
+        builder: BatchBuilder,
+        services: Services,
+        levels: int,
+        on_answer: Callable[[object], None] = lambda _: None,
+    ) -> None:
         self.batch = batch
         self.began = time.monotonic()
         self._builder = builder
         self._services = services
         self._levels = levels
+        self._on_answer = on_answer
         queries = [pair.query for pair in batch.pairs]
         products = [pair.product.text for pair in batch.pairs]
-        self._judging = self._call(lambda: services.judge.judge(queries, products), services.judge_patience, queries)
+        self._judging: RetriedCall[Judgements] | None = None
+        if queries:
+            self._judging = self._call(lambda: services.judge.judge(queries, products), services.judge_patience)
         self._scoring: RetriedCall[Floats] | None = None
-        if services.scorer is not None:
+        if services.scorer is not None and queries:
             scorer = services.scorer
-            self._scoring = self._call(lambda: scorer.score(queries, products), services.scorer_patience, queries)
+            self._scoring = self._call(lambda: scorer.score(queries, products), services.scorer_patience)
         self._commit: Commit | None = None
         self._publishing: RetriedCall[None] | None = None
         self._committing: RetriedCall[Receipt] | None = None
 
-    @staticmethod
-    def _call(call: Callable[[], Future[Any]], patience: Patience, pairs: Sequence[str]) -> RetriedCall[Any] | None:
-        return RetriedCall(call, patience) if pairs else None
+    def _call(self, call: Callable[[], Future[T]], patience: Patience) -> RetriedCall[T]:
+        return RetriedCall(call, patience, on_answer=self._on_answer)
 
     def is_judged(self) -> bool:
         """Whether the models are done with it."""
@@ -134,11 +146,10 @@ class Flight:
         version = self._services.scorer.version if self._services.scorer else None
         commit = self._builder.finish(self.batch, judgements, scores, version)
         self._commit = commit
-        self._publishing = RetriedCall(
-            lambda: self._services.publisher.publish(commit), self._services.publisher_patience
-        )
+        publisher, patience = self._services.publisher, self._services.publisher_patience
+        self._publishing = self._call(lambda: publisher.publish(commit), patience)
 
     def _start_commit(self) -> None:
         commit = self._commit
         assert commit is not None
-        self._committing = RetriedCall(lambda: self._services.writer.commit(commit), self._services.writer_patience)
+        self._committing = self._call(lambda: self._services.writer.commit(commit), self._services.writer_patience)

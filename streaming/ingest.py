@@ -25,11 +25,12 @@ from labelstream.streaming.reading import Reading
 from labelstream.streaming.resolve import Resolver
 from labelstream.streaming.retry import Endurance, patiently
 from labelstream.streaming.unfollowed import Unfollowed
+from labelstream.streaming.wake_up import WakeUp
 
 logger = logging.getLogger(__name__)
 
-IDLE_POLL_MS = 100
-BUSY_POLL_MS = 25
+IDLE_POLL_MS = 250
+BUSY_WAIT_S = 0.1
 
 
 @dataclass
@@ -84,6 +85,7 @@ class Ingest:
             settings, consumer, replica, services, on_revoked=self._revoked, on_lost=self._lost
         )
         self._broker = Endurance(settings.stream.give_up_s)
+        self._woken = WakeUp()
         self._stopping = threading.Event()
         self._deadline = float("inf")
         self._store = store
@@ -146,7 +148,8 @@ class Ingest:
         return [*self._unfollowed.batches(), *(flight.batch for flight in self._flights)]
 
     def _launch(self, batch: Batch) -> None:
-        self._flights.append(Flight(batch, self._builder, self._services, len(self._settings.scale.levels)))
+        levels = len(self._settings.scale.levels)
+        self._flights.append(Flight(batch, self._builder, self._services, levels, self._woken))
 
     def _set_flow(self) -> None:
         """Pause what must not be read now; polling goes on, so the group never misses us."""
@@ -170,7 +173,7 @@ class Ingest:
     def _poll(self) -> None:
         busy = bool(self._flights) or not self._buffer.is_empty
         try:
-            polled = self._reading.poll(BUSY_POLL_MS if busy else IDLE_POLL_MS)
+            polled = self._reading.poll(0 if busy else IDLE_POLL_MS)
         except BrokerUnavailable as error:
             self._broker.bear(error)
             return
@@ -181,6 +184,13 @@ class Ingest:
                 self._reading.note_holes()
         except BrokerUnavailable:  # and what has been polled does not come again
             self._restart_from_lake()
+        if busy and not polled:
+            self._wait()
+
+    def _wait(self) -> None:
+        """Until records or an answer come in, a batch is ripe, or it is time to look whether something hangs."""
+        self._reading.on_fetched(self._woken)
+        self._woken.wait(min(BUSY_WAIT_S, self._buffer.ripe_in_s) if self._has_room else BUSY_WAIT_S)
 
     def _resolve_waiting(self) -> None:
         if not self._owns_first_products_partition():
@@ -209,6 +219,7 @@ class Ingest:
             flight = self._flights.popleft()
             self._unfollowed.add(receipt.snapshot, flight.batch)
             self._arrived(flight)
+            self._woken()  # the answers that the next one needs may have come long ago
 
     def _arrived(self, flight: Flight) -> None:
         self._report.batches += 1

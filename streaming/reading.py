@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
@@ -39,6 +39,7 @@ class Reading:
         read_any_header_name()
         self._consumer = consumer
         self._buffer = buffer
+        self._fetches: list[Any] = []
 
     def poll(self, timeout_ms: int) -> Polled:
         """Everything that has been fetched; it does not come again.
@@ -56,6 +57,19 @@ class Reading:
                 f"{self._place_of_error()}{error}; see 'Records that cannot be decoded' in docs/operations.md"
             ) from error
         return polled
+
+    def on_fetched(self, call: Callable[[object], None]) -> None:
+        """Call back once for each fetch under way, from any thread.
+
+        There is no public way to wait for records and for something else. A ``poll`` with a timeout that is short
+        enough for both takes many times as long as its work: it crosses into the consumer's own thread and back.
+        """
+        if not self._consumer.assignment() - self._consumer.paused():
+            return
+        known, self._fetches = self._fetches, list(self._consumer._fetcher._fetch_futures)
+        for fetch in self._fetches:
+            if fetch not in known:
+                fetch.add_both(call)
 
     def _place_of_error(self) -> str:
         fetched = self._consumer._fetcher._next_partition_records  # the error does not say it in public

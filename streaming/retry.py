@@ -94,14 +94,20 @@ class RetriedCall(Generic[T]):
         call: Starts the call; may be used several times.
         patience: How long to go on.
         clock: Seconds, for tests.
+        on_answer: Called from any thread when there is an answer, so that nobody need ask ``poll()`` often.
     """
 
     def __init__(
-        self, call: Callable[[], Future[T]], patience: Patience, clock: Callable[[], float] = time.monotonic
+        self,
+        call: Callable[[], Future[T]],
+        patience: Patience,
+        clock: Callable[[], float] = time.monotonic,
+        on_answer: Callable[[object], None] = lambda _: None,
     ) -> None:
         self._call = call
         self._patience = patience
         self._clock = clock
+        self._on_answer = on_answer
         self._failing_since: float | None = None
         self._wait_s = FIRST_WAIT_S
         self._next_try = 0.0
@@ -114,6 +120,8 @@ class RetriedCall(Generic[T]):
             self._future = self._call()
         except TransientError as error:
             self._back_off(error)
+        else:
+            self._future.add_done_callback(self._on_answer)
 
     def poll(self) -> bool:
         """Whether the result is there.
