@@ -260,11 +260,12 @@ def processor_seconds() -> dict[str, float]:
             times, command = process.cpu_times(), process.cmdline()
         except psutil.NoSuchProcess:
             continue
-        used[_kind_of(process.pid, command)] += times.user + times.system
+        used[kind_of(process.pid, command)] += times.user + times.system
     return dict(used)
 
 
-def _kind_of(pid: int, command: list[str]) -> str:
+def kind_of(pid: int, command: list[str]) -> str:
+    """What a process is: the name of its actor, or ``broker``, ``ray``, ``others``."""
     if pid == os.getpid():
         return "this process"
     text = " ".join(command)
