@@ -52,7 +52,8 @@ def paste(page: Page, text: str) -> None:
 
 
 def texts(page: Page, selector: str) -> list[str]:
-    return page.locator(selector).all_inner_texts()
+    # What is not painted yet, because it has just been put in, has no inner text (content-visibility: auto).
+    return page.locator(selector).all_text_contents()
 
 
 def ranked(page: Page) -> list[str]:
