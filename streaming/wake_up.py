@@ -15,7 +15,12 @@ class WakeUp:
         """Something has come; any thread may say so. Takes what a future hands to its callbacks."""
         self._called.set()
 
-    def wait(self, seconds: float) -> None:
-        """Wait until something has come since the last wait, or the time is over."""
-        self._called.wait(seconds)
+    def wait(self, seconds: float) -> bool:
+        """Wait until something has come since the last wait, or the time is over.
+
+        Returns:
+            Whether something has come.
+        """
+        came = self._called.wait(seconds)
         self._called.clear()
+        return came

@@ -10,11 +10,11 @@ FOR_EVER = 3600
 def test_a_call_before_the_wait_ends_it_and_is_used_up():
     wake_up = WakeUp()
     wake_up()
-    wake_up.wait(FOR_EVER)
-    assert not wake_up._called.is_set()
+    assert wake_up.wait(FOR_EVER)
+    assert not wake_up.wait(0)
 
 
 def test_another_thread_ends_the_wait():
     wake_up = WakeUp()
     threading.Timer(0.05, wake_up).start()
-    wake_up.wait(FOR_EVER)
+    assert wake_up.wait(FOR_EVER)
