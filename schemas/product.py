@@ -90,16 +90,16 @@ class Product(BaseModel):
 def product_text(product: Product) -> str:
     """Render a product for a model, most telling field first, one field a line, empty fields left out.
 
-    Shortening cuts from the end, so the order is also what is given up first: description, then
-    attributes. Line breaks inside a field become spaces, so a field can never look like two.
+    Shortening cuts from the end, so the order is also what is given up first: attributes, then description
+    (docs/decisions.md, 41). Line breaks inside a field become spaces, so a field can never look like two.
     """
     shown = list(product.attributes.items())[:MAX_ATTRIBUTES_SHOWN]
     fields = (
         ("Title", product.title),
         ("Brand", product.brand),
         ("Category", product.category),
-        ("Attributes", "; ".join(f"{name}: {value}" for name, value in shown)),
         ("Description", product.description),
+        ("Attributes", "; ".join(f"{name}: {value}" for name, value in shown)),
     )
     lines = ((name, " ".join(text.split())) for name, text in fields)
     return "".join(f"{name}: {text}\n" for name, text in lines if text)

@@ -21,7 +21,7 @@ QUERY = "red velvet sofa"
 PRODUCT = Product(
     product_id="p", title="Oak desk", brand="Marlowe", category="Desks", description="A desk.", attributes={"size": "l"}
 )
-FIELDS = ("Title: ", "Brand: ", "Category: ", "Attributes: ", "Description: ")
+FIELDS = ("Title: ", "Brand: ", "Category: ", "Description: ", "Attributes: ")
 
 
 def demo_vocabulary(folder: Path) -> Any:

@@ -97,7 +97,7 @@ def test_the_text_has_one_field_a_line_and_leaves_out_empty_ones():
         brand=" ", category="home > sofas", description="Two\nseats", attributes={"colour": "red", "legs": 4}
     )
     assert product_text(product) == (
-        "Title: Sofa\nCategory: home > sofas\nAttributes: colour: red; legs: 4\nDescription: Two seats\n"
+        "Title: Sofa\nCategory: home > sofas\nDescription: Two seats\nAttributes: colour: red; legs: 4\n"
     )
 
 
