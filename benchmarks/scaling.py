@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -104,7 +105,8 @@ def report(options: argparse.Namespace, result: dict[int, dict[str, Any]]) -> No
         table = []
         for kind in KINDS:
             used = [1e6 * one[column].get(kind, 0.0) / options.pairs for one in result.values()]
-            table.append((kind, *used, 1e6 / used[-1], SECONDS_OF_A_DAY / used[-1]))
+            last = used[-1] or math.nan  # too short a run for the kernel's clock
+            table.append((kind, *used, 1e6 / last, SECONDS_OF_A_DAY / last))
         title = f"processor ms of 1,000 pairs, {whose}, and what one core could take at the last one"
         show(title, ("", *map(str, result), "pairs/s", "million a day"), table)
 

@@ -84,8 +84,7 @@ class RecordBuffer:
     @property
     def is_ripe(self) -> bool:
         """A batch should be made now."""
-        waited = self._count > 0 and self._clock() - self._oldest >= self._linger_s
-        return self.is_full or waited or (self._count == 0 and bool(self._reached))
+        return self.is_full or self.ripe_in_s == 0 or (self._count == 0 and bool(self._reached))
 
     @property
     def ripe_in_s(self) -> float:
