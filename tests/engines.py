@@ -7,10 +7,9 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from patience import TIMEOUT
 
 from labelstream.actors.label_engine import LabelEngine
-
-TIMEOUT = 120
 
 
 class EchoEngine:
@@ -58,7 +57,7 @@ class GatedEngine(EchoEngine):
 
     def step(self) -> list[tuple[int, list[float]]]:
         self.asked.set()
-        self.gate.wait(timeout=30)
+        self.gate.wait(timeout=TIMEOUT)
         return super().step()
 
 

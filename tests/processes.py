@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
+from patience import TIMEOUT
 
 # Ray names a worker after the actor class and the method that runs.
 ACTORS = {"ingest": "ray::IngestActor", "writer": "ray::Writer", "labeller": "ray::Labeller"}
@@ -65,7 +66,7 @@ class StreamProcess:
     def kill(self) -> None:
         """SIGKILL the command itself; Ray's processes are to follow it."""
         self._process.kill()
-        self._process.wait(30)
+        self._process.wait(TIMEOUT)
 
     def terminate(self, timeout_s: float) -> int:
         """SIGTERM, and the exit code."""
@@ -83,7 +84,7 @@ class StreamProcess:
                 process.kill()
             except psutil.NoSuchProcess:
                 continue
-        self._process.wait(30)
+        self._process.wait(TIMEOUT)
 
     def _descendants(self) -> list[psutil.Process]:
         try:

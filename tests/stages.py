@@ -43,7 +43,7 @@ class Stage:
             totals = self.writer.totals()
             return totals["records"] >= records and totals["waiting"] == 0
 
-        wait_until(arrived, 30, f"{records} records, all joined")
+        wait_until(arrived, what=f"{records} records, all joined")
 
     def check(self, log: KnownLog) -> None:
         with Lake(self.settings.lake, read_only=True) as lake:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from patience import TIMEOUT
 from standins import services
 
 from labelstream.schemas.settings import KafkaSettings, LakeSettings, Settings, StoreSettings, StreamSettings
@@ -154,13 +155,13 @@ class Replica:
     def stop(self) -> None:
         """End it in good order."""
         self.ingest.stop()
-        self._thread.join(60)
+        self._thread.join(TIMEOUT)
         assert not self._thread.is_alive()
 
 
 def wait_until(
     condition: Callable[[], bool],
-    seconds: float = 60,
+    seconds: float = TIMEOUT,
     what: str = "",
     every: float = 0.05,
     explain: Callable[[], str] = str,

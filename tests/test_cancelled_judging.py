@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 from engines import EchoEngine
+from patience import TIMEOUT
 
 from labelstream.actors import labeller as module
 from labelstream.actors.engine_thread import EngineThread
@@ -17,7 +18,6 @@ from labelstream.schemas.prompt_encoder import EncodedPrompt
 from labelstream.schemas.scale import LabelScale
 from labelstream.schemas.settings import Settings
 
-TIMEOUT = 30
 UNWANTED, WANTED = 1, 2
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from engines import assert_order_is_kept
 from models import BERT_TOKENS, byte_level_tokenizer, shop_texts, tiny_classifier
+from patience import TIMEOUT
 
 from labelstream.actors import pair_scorer
 from labelstream.actors.label_engine import LabelEngine
@@ -31,7 +32,6 @@ pytestmark = [
 
 Pairs = tuple[list[str], list[str]]
 
-TIMEOUT = 120
 MAX_TOKENS = 256
 QUERIES = ["red sofa", "oak table", "a lamp of glass", "pink velvet chair"]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from models import tiny_llama
+from patience import TIMEOUT
 from processes import StreamProcess
 from stream import KnownLog, wait_until
 
@@ -123,7 +124,9 @@ def test_an_actor_that_hangs_is_restarted(trial: Trial) -> None:
         before = max(trial.records(), 0)
         allowance.raise_to(number)
         wait_until(lambda before=before: trial.records() > before, 200, f"progress before {kind}", 0.3, trial.explain)
-        wait_until(lambda kind=kind: trial.stream.freeze_actor(kind), 60, f"a {kind} to freeze", 0.1, trial.explain)
+        wait_until(
+            lambda kind=kind: trial.stream.freeze_actor(kind), TIMEOUT, f"a {kind} to freeze", 0.1, trial.explain
+        )
     allowance.raise_to(len(kinds) + 1)
     total = sum(log.outcomes.values())
     wait_until(lambda: trial.records() >= total, 240, f"all {total} records", 0.5, trial.explain)

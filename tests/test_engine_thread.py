@@ -7,12 +7,11 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from engines import EchoEngine, FailingEngine, GatedEngine
+from patience import TIMEOUT
 
 from labelstream.actors.engine_thread import URGENT_FOR_S, EngineThread
 from labelstream.schemas.errors import ModelUnavailable
 from labelstream.schemas.scale import Floats
-
-TIMEOUT = 30
 
 
 def same(answers: Floats) -> Floats:

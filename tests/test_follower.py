@@ -9,6 +9,8 @@ import lmdb
 import pyarrow as pa
 import pytest
 from lakes import Bench, a_commit, all_settings, label_rows, query
+from patience import TIMEOUT
+from stream import wait_until
 
 from labelstream.schemas.errors import LabelstreamError, LakeUnavailable, SettingsError
 from labelstream.schemas.settings import Settings
@@ -48,17 +50,13 @@ def position(store: LocalStore) -> tuple[str, int] | None:
 
 
 def wait_for(store: LocalStore, lake: Lake) -> None:
-    target, pause = (lake.identity, lake.snapshot), threading.Event()
-    for _ in range(600):
-        if position(store) == target:
-            return
-        pause.wait(0.05)
-    raise AssertionError(f"the store is at {position(store)}, the lake at {target}")
+    target = (lake.identity, lake.snapshot)
+    wait_until(lambda: position(store) == target, what=f"{target} in the store", explain=lambda: str(position(store)))
 
 
 def test_a_store_without_a_writer_follows_the_lake(settings: Settings, lake: Lake, store: LocalStore):
     with StoreFollower(settings, store, interval_s=0.05) as follower:
-        assert follower.has_begun.wait(30)
+        assert follower.has_begun.wait(TIMEOUT)
         wait_for(store, lake)
         lake.commit(a_commit(1, tables={"labels": label_rows(2)}))
         wait_for(store, lake)
@@ -71,8 +69,8 @@ def test_one_follows_and_the_next_takes_over(settings: Settings, lake: Lake, sto
     first = StoreFollower(settings, store, interval_s=0.05)
     with StoreFollower(settings, store, interval_s=0.05) as second:
         with first:
-            assert first.has_begun.wait(30)
-            assert second.has_begun.wait(30)
+            assert first.has_begun.wait(TIMEOUT)
+            assert second.has_begun.wait(TIMEOUT)
             assert [one._lake is not None for one in (first, second)].count(True) == 1
         lake.commit(a_commit(1, tables={"labels": label_rows(2)}))
         wait_for(store, lake)
@@ -80,15 +78,15 @@ def test_one_follows_and_the_next_takes_over(settings: Settings, lake: Lake, sto
 
 def test_beside_a_writer_nobody_else_opens_the_lake(tmp_path: Path):
     with Bench(tmp_path) as bench, StoreFollower(bench.settings, bench.store, interval_s=0.05) as follower:
-        assert follower.has_begun.wait(30)
+        assert follower.has_begun.wait(TIMEOUT)
         assert follower._lake is None
 
 
 def test_a_lake_that_cannot_be_used_ends_the_follower_and_is_told(settings: Settings, store: LocalStore):
     ended = threading.Event()
     with StoreFollower(settings, store, on_error=ended.set) as follower:
-        assert ended.wait(30)
-        assert follower.has_begun.wait(30)
+        assert ended.wait(TIMEOUT)
+        assert follower.has_begun.wait(TIMEOUT)
         with pytest.raises(SettingsError, match="there is no lake"):
             follower.check()
 
@@ -110,7 +108,7 @@ def test_nothing_ends_the_follower_in_silence(
     monkeypatch.setattr(module, "catch_up", broken)
     ended = threading.Event()
     with StoreFollower(settings, store, on_error=ended.set) as follower:
-        assert ended.wait(30)
+        assert ended.wait(TIMEOUT)
         with pytest.raises(LabelstreamError, match=f"{type(error).__name__}.*{error.args[0]}"):
             follower.check()
     assert "the local store is not kept up to date any more" in caplog.text

@@ -49,7 +49,7 @@ def test_events_before_their_catalogue_wait_and_are_resolved(stage: Callable[...
     one, log = stage(), KnownLog(2, 100)
     log.send_events(one.settings.kafka)
     replica = one.start(UniformJudge())
-    wait_until(lambda: one.writer.totals()["records"] == len(log.events), 60, "the events are in")
+    wait_until(lambda: one.writer.totals()["records"] == len(log.events), what="the events are in")
     assert one.writer.totals()["waiting"] == log.outcomes["joined"]
     log.send_products(one.settings.kafka)
     one.wait_for(sum(log.outcomes.values()))
@@ -78,11 +78,11 @@ def test_slow_labelling_with_joining_and_leaving_loses_nothing(stage: Callable[.
     half = len(log.events) // 2
     log.send_events(one.settings.kafka, 0, half)
     first = one.start(SlowJudge(4.0))
-    wait_until(lambda: first.ingest.report.batches >= 3, 60, "the first replica works")
+    wait_until(lambda: first.ingest.report.batches >= 3, what="the first replica works")
     second = one.start(SlowJudge(4.0))
-    wait_until(lambda: bool(second.ingest.report.partitions), 60, "the second replica has partitions")
+    wait_until(lambda: bool(second.ingest.report.partitions), what="the second replica has partitions")
     log.send_events(one.settings.kafka, half)
-    wait_until(lambda: second.ingest.report.batches >= 1, 60, "the second replica works")
+    wait_until(lambda: second.ingest.report.batches >= 1, what="the second replica works")
     first.stop()
     one.start(UniformJudge())
     one.wait_for(sum(log.outcomes.values()))
@@ -107,7 +107,7 @@ def test_a_labeller_that_stays_dead_ends_the_run_with_its_error(stage: Callable[
     log.send_products(one.settings.kafka)
     log.send_events(one.settings.kafka)
     replica = one.start(DyingJudge(deaths=10**6), give_up_s=2)
-    wait_until(lambda: not replica.is_running, 60, "it gives up")
+    wait_until(lambda: not replica.is_running, what="it gives up")
     assert isinstance(replica.error, ModelUnavailable)
 
 
@@ -127,7 +127,7 @@ def test_stopping_gives_back_what_does_not_finish_and_nothing_is_lost(stage: Cal
     log.send_events(one.settings.kafka)
     judge = SlowJudge(30)
     slow = one.start(judge)
-    wait_until(lambda: bool(judge.asked), 60, "a batch is being judged")
+    wait_until(lambda: bool(judge.asked), what="a batch is being judged")
     slow.stop()
     assert slow.given_back > 0
     one.start(UniformJudge())
@@ -172,7 +172,7 @@ def test_a_topic_made_anew_is_refused(stage: Callable[..., Stage], fresh_topics:
         )
     one.settings = one.settings.model_copy(update={"kafka": emptied})
     second = one.start(UniformJudge())
-    wait_until(lambda: not second.is_running, 60, "it refuses")
+    wait_until(lambda: not second.is_running, what="it refuses")
     assert isinstance(second.error, OffsetsBeyondTopic)
 
 
@@ -194,7 +194,7 @@ def test_a_topic_written_in_transactions_drains(stage: Callable[..., Stage], in_
     one.start(UniformJudge())
     one.wait_for(sum(log.outcomes.values()))
     with EndOffsets(kafka, [kafka.events_topic, kafka.products_topic]) as ask:
-        wait_until(lambda: sum(ask.lags(one.writer.offsets().result()).values()) == 0, 30, "no lag")
+        wait_until(lambda: sum(ask.lags(one.writer.offsets().result()).values()) == 0, what="no lag")
     one.replicas[0].stop()
     one.check(log)
 
@@ -208,5 +208,7 @@ def test_short_polls_survive_a_rebalance(stage: Callable[..., Stage]) -> None:
         ensure_topics(kafka)
         one.settings = one.settings.model_copy(update={"kafka": kafka})
         replica = one.start(UniformJudge())
-        wait_until(lambda replica=replica: len(replica.ingest.report.partitions) == 8, 30, f"partitions, time {number}")
+        wait_until(
+            lambda replica=replica: len(replica.ingest.report.partitions) == 8, what=f"partitions, time {number}"
+        )
         replica.stop()

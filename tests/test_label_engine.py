@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from engines import assert_order_is_kept
 from models import SPECIAL_TOKENS, shop_texts, tiny_adapter, tiny_llama
+from patience import TIMEOUT
 
 from labelstream.actors.label_engine import LabelEngine
 from labelstream.schemas.errors import BadRecord, MissingDependency, ModelUnavailable, ModelUnusable
@@ -25,7 +26,6 @@ pytestmark = [
 
 Pairs = tuple[list[str], list[str]]
 
-TIMEOUT = 120
 QUERIES = ["red sofa", "oak table", "a lamp of glass", "pink velvet chair"]
 
 

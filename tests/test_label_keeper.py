@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from lakes import all_settings, label_rows
+from patience import TIMEOUT
 from standins import SilentPublisher, ThreadWriter, done, failed
 from stream import wait_until
 
@@ -197,7 +198,7 @@ def test_nobody_waits_while_too_many_wait(monkeypatch: pytest.MonkeyPatch):
     writer = SilentWriter()
     kept = keeper(None, writer, close_s=0.1)
     kept.put(labels(0))
-    assert writer.asked.wait(60)
+    assert writer.asked.wait(TIMEOUT)
     kept.put(labels(*range(1, 11)))
     assert kept.report().lost == 5
     kept.close()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import ray
 from models import shop_texts, tiny_cross_encoder, tiny_llama
+from patience import TIMEOUT
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 
 from labelstream.actors.cross_encoder import CrossEncoderActor, cross_encoder_options
@@ -18,8 +19,6 @@ from labelstream.schemas.errors import BadRecord, ModelUnavailable
 from labelstream.schemas.settings import Settings
 
 pytestmark = pytest.mark.engine
-
-TIMEOUT = 120
 
 
 class FragileLabeller(Labeller):

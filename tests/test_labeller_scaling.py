@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import ray
 from labellers import HURRY, FixedTimeLabeller, ObedientLabeller
+from patience import TIMEOUT
 from stream import KnownLog, stream_settings, wait_until
 from uniform import JUDGE
 
@@ -27,7 +28,6 @@ from labelstream.streaming.broker import KafkaCluster
 from labelstream.streaming.lake import Lake
 from labelstream.streaming.topics import ensure_topics
 
-TIMEOUT = 150
 NAMESPACE = "scaling"
 MakeSettings = Callable[..., KafkaSettings]
 
@@ -68,13 +68,13 @@ class Fleet:
 
     def look_until(self, expected: LabellerCount) -> None:
         """Look, with the clock standing still, until this is so."""
-        wait_until(lambda: self.look() == expected, TIMEOUT, str(expected), explain=lambda: str(self.look()))
+        wait_until(lambda: self.look() == expected, what=str(expected), explain=lambda: str(self.look()))
 
     def names(self) -> set[str]:
         return {named["name"] for named in ray.util.list_named_actors(all_namespaces=True)}
 
     def wait_for_names(self, *names: str) -> None:
-        wait_until(lambda: self.names() == set(names), TIMEOUT, str(names), explain=lambda: str(self.names()))
+        wait_until(lambda: self.names() == set(names), what=str(names), explain=lambda: str(self.names()))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -144,7 +144,7 @@ def test_one_that_does_not_finish_goes_all_the_same(fleet: Fleet):
 def test_a_labeller_with_another_model_takes_no_work(fleet: Fleet, caplog: pytest.LogCaptureFixture):
     fleet.note("model", "another")
     fleet.overload()
-    wait_until(lambda: fleet.look() == (2, (0,)) and len(fleet.pool.labellers) == 1, TIMEOUT, "it is ended")
+    wait_until(lambda: fleet.look() == (2, (0,)) and len(fleet.pool.labellers) == 1, what="it is ended")
     assert "labeller-1 cannot be used and is tried again in 300 s: it holds another model" in caplog.text
     assert fleet.look(AGAIN_S / 2) == (2, (0,))
     fleet.wait_for_names("labeller-0")
@@ -161,7 +161,7 @@ def test_one_that_is_dead_for_good_goes_alone_and_its_number_comes_again(
     fleet.add(0, 1, 2)
     before = fleet.pool.labellers
     ray.kill(before[1])
-    wait_until(lambda: fleet.look().numbers == (0, 2), TIMEOUT, "it is noticed")
+    wait_until(lambda: fleet.look().numbers == (0, 2), what="it is noticed")
     assert fleet.pool.labellers == {0: before[0], 2: before[2]}
     assert "labeller-1 cannot be used and is tried again in 300 s: it is dead" in caplog.text
     fleet.wait_for_names("labeller-0", "labeller-2")
@@ -193,7 +193,7 @@ def test_one_that_is_dead_for_good_does_not_stop_the_one_that_loads(fleet_of_thr
     fleet.note("loads for ever", "labeller-2")
     fleet.overload()
     ray.kill(fleet.pool.labellers[1])
-    wait_until(lambda: fleet.look().numbers == (0,), TIMEOUT, "it is noticed")
+    wait_until(lambda: fleet.look().numbers == (0,), what="it is noticed")
     fleet.note("loads for ever", "nobody")
     fleet.look_until(LabellerCount(2, (0, 2)))
 
@@ -202,7 +202,7 @@ def test_one_that_cannot_start_again_is_dead_for_good(fleet: Fleet):
     fleet.add(0, 1)
     fleet.note("does not start", "labeller-1")
     ray.kill(fleet.pool.labellers[1], no_restart=False)
-    wait_until(lambda: fleet.look().numbers == (0,), TIMEOUT, "it is noticed")
+    wait_until(lambda: fleet.look().numbers == (0,), what="it is noticed")
     fleet.wait_for_names("labeller-0")
 
 

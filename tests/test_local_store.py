@@ -12,6 +12,7 @@ from itertools import count, islice
 from pathlib import Path
 
 import pytest
+from patience import TIMEOUT
 
 from labelstream.schemas.errors import SettingsError, StoreFull
 from labelstream.streaming.known_label import KnownLabel
@@ -282,7 +283,7 @@ def test_a_view_that_is_open_for_a_moment_longer_holds_the_lake_up_and_not_out(t
         def look() -> None:
             with store.reader():
                 opened.set()
-                assert closing.wait(60)
+                assert closing.wait(TIMEOUT)
 
         def put_products(writer: StoreWriter) -> None:
             tries.append(1)
@@ -293,7 +294,7 @@ def test_a_view_that_is_open_for_a_moment_longer_holds_the_lake_up_and_not_out(t
         tries: list[int] = []
         looking = threading.Thread(target=look)
         looking.start()
-        assert opened.wait(60)
+        assert opened.wait(TIMEOUT)
         store.follow(put_products)
         looking.join()
         assert find(store, "99") is not None

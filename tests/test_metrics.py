@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lakes import a_commit, label_rows, lake_settings
+from patience import TIMEOUT
 from prometheus_client import Metric as Family
 from prometheus_client.parser import text_string_to_metric_families
 from registries import origin
@@ -171,8 +172,8 @@ def test_a_real_stream_reports_its_batches(kafka: KafkaCluster, fresh_topics: Ma
     writer = ThreadWriter(settings)
     replica = Replica(settings, writer._writer._store, UniformJudge(), writer)
     try:
-        wait_until(lambda: writer.totals()["records"] >= sum(log.outcomes.values()), 30, "all records")
-        wait_until(lambda: replica.ingest.report.idle, 30, "an idle stream")
+        wait_until(lambda: writer.totals()["records"] >= sum(log.outcomes.values()), what="all records")
+        wait_until(lambda: replica.ingest.report.idle, what="an idle stream")
         status = LakeStatus(1, {}, writer.totals())
         found = series(metrics_text(Observed(True, Progress(status, [replica.ingest.report], 0))))
     finally:
@@ -215,7 +216,7 @@ def test_the_watch_forgets_what_does_not_answer_and_goes_on():
 
     def read() -> Learning:
         asked.release()
-        assert go_on.acquire(timeout=30)
+        assert go_on.acquire(timeout=TIMEOUT)
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         if isinstance(answer, Exception):
             raise answer
@@ -224,7 +225,7 @@ def test_the_watch_forgets_what_does_not_answer_and_goes_on():
     seen = []
     with learning_watch(read, interval_s=0) as watch:
         for _ in range(4):
-            assert asked.acquire(timeout=30)
+            assert asked.acquire(timeout=TIMEOUT)
             seen.append(watch.value)  # of the time before this question
             go_on.release()
         go_on.release(1000)  # whatever it asks until it is stopped

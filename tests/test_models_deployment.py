@@ -11,14 +11,13 @@ import pytest
 import ray
 from labellers import KnownLabeller
 from lakes import all_settings
+from patience import TIMEOUT
 from stream import wait_until
 
 from labelstream.actors import model_pool, models_deployment
 from labelstream.actors.models_deployment import Models
 from labelstream.schemas.model_settings import EncoderSettings, LabellerSettings
 from labelstream.schemas.settings import Settings
-
-TIMEOUT = 60
 
 
 class MadeByHand(Models):

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import ray
 from obliging import Obliging
+from patience import TIMEOUT
 from ray.exceptions import RayTaskError
 from stream import wait_until
 
@@ -25,7 +26,6 @@ from labelstream.schemas.errors import BadRecord, ModelUnavailable, SettingsErro
 from labelstream.schemas.settings import Settings
 from labelstream.streaming.periodic import Periodic
 
-TIMEOUT = 60
 SETTINGS = Settings()
 NAMESPACE = SETTINGS.ray.namespace
 
@@ -87,7 +87,7 @@ def look_until_gone(watch: ReplicaWatch, name: str) -> None:
         watch.look()
         return name in watch.gone
 
-    wait_until(is_gone, TIMEOUT, name)
+    wait_until(is_gone, what=name)
 
 
 def run(call: Coroutine[Any, Any, Any]) -> Any:

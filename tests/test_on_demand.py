@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from lakes import MOMENT, all_settings
+from patience import TIMEOUT
 
 from labelstream.actors.answers import Answers
 from labelstream.actors.endpoint.services import AskedPair, Labelled, Request
@@ -318,12 +319,12 @@ def test_a_store_that_somebody_else_writes_to_holds_nobody_up(ask: Ask):
     def fill() -> None:
         with asked.store.writer():
             locked.set()
-            assert release.wait(60)
+            assert release.wait(TIMEOUT)
 
     filling = threading.Thread(target=fill)
     filling.start()
     try:
-        assert locked.wait(60)
+        assert locked.wait(TIMEOUT)
         answers = [labelled(asked.label(AskedPair("red sofa", "p1"))[0]) for _ in range(3)]
     finally:
         release.set()

@@ -14,6 +14,7 @@ from conftest import MakeSettings
 from kafka import errors as kafka_errors
 from kafka.future import Future as KafkaFuture
 from lakes import Bench, all_settings, pair, product_record, record
+from patience import TIMEOUT
 from standins import uniform
 
 from labelstream.actors.application import Application
@@ -132,7 +133,7 @@ def test_the_largest_dead_letter_fits_into_a_topic_of_kafkas_defaults(
     letters = pa.Table.from_pylist([row | large for row in dead.to_pylist()], schema=dead.schema)
     letters_only = replace(commit, tables=commit.tables | {"dead_letters": letters})
     with closing(make_producer(settings, compression_type=None)) as producer:
-        Publisher(settings, producer).publish(letters_only).result(60)
+        Publisher(settings, producer).publish(letters_only).result(TIMEOUT)
 
 
 @pytest.mark.parametrize("empty", ["", None])
@@ -193,11 +194,11 @@ def test_closing_gives_up_what_kafka_does_not_take(
         settings = fresh_topics(cluster.bootstrap_servers)
         ensure_topics(settings)
         publisher = Publisher.connected(settings)
-        publisher.publish(commit).result(60)
+        publisher.publish(commit).result(TIMEOUT)
         cluster.kill(1)
         done = publisher.publish(commit)
         publisher.close()
-    assert isinstance(done.exception(timeout=60), BrokerUnavailable)
+    assert isinstance(done.exception(timeout=TIMEOUT), BrokerUnavailable)
 
 
 @pytest.mark.broker

@@ -4,11 +4,10 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from patience import TIMEOUT
 
 from labelstream.streaming import periodic as module
 from labelstream.streaming.periodic import Periodic
-
-TIMEOUT = 30
 
 
 def test_it_runs_at_once_and_again_and_again_until_it_is_closed():

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from lakes import EVENTS, a_commit, all_settings, count, label_rows, requested, waiting_rows
+from patience import TIMEOUT
 from postgres import PostgresServer, postgres_server
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
@@ -112,13 +113,13 @@ def _meet(barrier: Any) -> None:
 def _write_own_partition(settings: Settings, partition: int, batches: int) -> tuple[int, Counter[str]]:
     """A machine that judges the same pairs as the other one, at the same time."""
     outcomes: Counter[str] = Counter()
-    _together.wait(60)
+    _together.wait(TIMEOUT)
     writer = _opened(settings)
     for number in range(batches):
         labels = label_rows(2 * number, 2 * number + 1)
         receipt = PERSISTENT(writer.commit, a_commit(2 * number, 2, partition, {"labels": labels}))
         outcomes["duplicates"] += receipt.duplicates
-    _together.wait(60)
+    _together.wait(TIMEOUT)
     with writer._store.reader() as reader:
         outcomes["known"] = sum(reader.has_label(f"{key:032x}") for key in range(2 * batches))
     writer.close()
@@ -131,7 +132,7 @@ def _race_for_partitions(settings: Settings, partitions: int) -> Counter[str]:
     writer = _opened(settings)
     for partition in range(partitions):
         for offset in (0, 1):
-            _together.wait(60)
+            _together.wait(TIMEOUT)
             try:
                 PERSISTENT(writer.commit, a_commit(offset, 1, partition))
                 outcomes["won"] += 1

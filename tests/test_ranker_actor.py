@@ -14,6 +14,7 @@ import pytest
 import ray
 import registries
 from lakes import a_commit, all_settings, lake_settings, product_rows, training_table
+from patience import TIMEOUT
 from scipy.special import expit
 from test_retraining import SETTINGS, lake, run, with_seed  # noqa: F401 - lake is a fixture
 
@@ -37,7 +38,6 @@ from labelstream.training.ranking_task import RankingTask, read_task
 from labelstream.training.registry import Registry
 from labelstream.training.retraining import KIND
 
-TIMEOUT = 60
 OFTEN = EndpointSettings(champion_interval_s=0.01, catalogue_interval_s=0.02)
 
 

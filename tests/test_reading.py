@@ -61,12 +61,12 @@ def test_retention_that_overtakes_a_running_consumer_is_told_with_the_number(
     large = Outgoing(b"k", random.Random(20).randbytes(200_000))  # no JSON, and more than one fetch takes
     publish([first, *[large] * 59], kafka.events_topic, kafka)
     replica = one.start(judge)
-    wait_until(lambda: bool(judge.asked), 60, "the first event is being judged")
+    wait_until(lambda: bool(judge.asked), what="the first event is being judged")
     with EndOffsets(kafka, [kafka.events_topic]) as ask, closing(make_admin(kafka)) as admin:
         [partition] = [partition for partition, end in ask().items() if end]
         admin.delete_records({partition: 55})
     judge.let_go()
-    wait_until(lambda: one.writer.offsets().result().get(tuple(partition)) == 60, 60, "the rest is read")
+    wait_until(lambda: one.writer.offsets().result().get(tuple(partition)) == 60, what="the rest is read")
     replica.stop()
     [lost] = re.findall(r"retention removed (\d+) records before they were read; reading on at 55", caplog.text)
     events = one.writer.totals()["records"] - len(log.products)
@@ -84,10 +84,10 @@ def test_a_topic_made_anew_under_a_running_consumer_is_refused(stage: Callable[.
     one.wait_for(sum(log.outcomes.values()))
     with closing(make_admin(kafka)) as admin:
         admin.delete_topics([kafka.events_topic])
-        wait_until(lambda: kafka.events_topic not in admin.list_topics(), 30, "the topic is gone")
+        wait_until(lambda: kafka.events_topic not in admin.list_topics(), what="the topic is gone")
     ensure_topics(kafka)
     log.send_events(kafka, 0, grown)
-    wait_until(lambda: not replica.is_running, 60, "it refuses")
+    wait_until(lambda: not replica.is_running, what="it refuses")
     assert isinstance(replica.error, OffsetsBeyondTopic)
 
 
@@ -125,6 +125,6 @@ def test_records_that_cannot_be_decoded_end_the_run_with_their_place(
     log.send_products(one.settings.kafka)
     monkeypatch.setattr(DefaultRecordBatch, "validate_crc", lambda _: False)
     replica = one.start(UniformJudge())
-    wait_until(lambda: not replica.is_running, 60, "it gives up")
+    wait_until(lambda: not replica.is_running, what="it gives up")
     assert isinstance(replica.error, UnreadableRecords)
     assert re.match(rf"{one.settings.kafka.products_topic}-\d from offset 0 on: .*crc", str(replica.error))

@@ -48,7 +48,7 @@ def consume(settings: Settings, records: int) -> None:
     writer = ThreadWriter(settings)
     replica = Replica(settings, writer._writer._store, UniformJudge(), writer)
     try:
-        wait_until(lambda: writer.totals()["records"] >= records, 30, f"{records} records")
+        wait_until(lambda: writer.totals()["records"] >= records, what=f"{records} records")
     finally:
         replica.stop()
         writer.close()

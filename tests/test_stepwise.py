@@ -4,11 +4,10 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from patience import TIMEOUT
 
 from labelstream.actors.stepwise import Steps, StepwiseThread, all_steps
 from labelstream.schemas.errors import ModelUnavailable
-
-TIMEOUT = 30
 
 
 class Work:

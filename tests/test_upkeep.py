@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from patience import TIMEOUT
 from stream import wait_until
 
 from labelstream.actors.upkeep import Upkeep
@@ -39,7 +40,7 @@ def failure_after(error: Exception) -> LabelstreamError:
 def test_while_all_is_well_nothing_is_said():
     looked = threading.Event()
     with Upkeep(ENDED, looked.set, interval_s=0) as upkeep:
-        assert looked.wait(60)
+        assert looked.wait(TIMEOUT)
         upkeep.check()
     assert upkeep.failure is None
 

@@ -3,11 +3,10 @@ from __future__ import annotations
 import threading
 
 import pytest
+from patience import TIMEOUT
 
 from labelstream.actors.watch import Watch
 from labelstream.schemas.errors import LabelstreamError, TransientError
-
-TIMEOUT = 20
 
 
 def test_a_look_gets_the_value_before_and_gives_the_next():
