@@ -8,6 +8,7 @@ from typing import Any
 
 from labelstream.actors.actor_names import cross_encoder_name
 from labelstream.actors.busy_meter import BusyMeter, WorkReport
+from labelstream.actors.heap import HeapTrimmer
 from labelstream.actors.model_environment import model_environment
 from labelstream.actors.pair_scorer import EncoderDescription, PairScorer, Scores
 from labelstream.actors.priorities import STREAM_PRIORITY, is_request
@@ -34,6 +35,7 @@ class CrossEncoderActor:
         self._meter = BusyMeter()
         # One forward pass at a time already takes every core; ping and describe are answered beside it.
         self._worker = StepwiseThread("pair-scorer")
+        self._trim_heap = HeapTrimmer()
 
     async def score(self, queries: Sequence[str], products: Sequence[str], priority: int = STREAM_PRIORITY) -> Scores:
         """Score pairs. A call that is cancelled takes no more of the model than its forward pass under way.
@@ -52,6 +54,7 @@ class CrossEncoderActor:
         with self._meter.batch(is_request=is_request(priority)):
             steps = self._scorer.score_in_steps(queries, products)
             scores = await asyncio.wrap_future(self._worker.submit(steps, priority=priority))
+            self._trim_heap()
             self._meter.count(pairs=len(queries))
         return scores
 

@@ -12,8 +12,8 @@ TRIM_EVERY_S = 10.0
 class HeapTrimmer:
     """Gives free pages back to the system now and then.
 
-    An engine allocates blocks of ever different sizes, and glibc keeps what is freed between others: some 5 KiB a
-    pair, so that a long run looks like a leak. Without glibc it does nothing.
+    A model allocates blocks of ever different sizes, and glibc keeps what is freed between others: some 5 KiB a pair
+    of an engine, so that a long run looks like a leak. Without glibc it does nothing.
 
     Args:
         every_s: Seconds between two times at least; one takes some milliseconds.
