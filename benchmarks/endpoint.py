@@ -132,7 +132,7 @@ def rate(settings: Settings, meanwhile: Callable[[], Any]) -> float:
         batches = lake.query(
             "SELECT epoch(judged_at), count(*) FROM labels WHERE judged_at > ? GROUP BY ALL ORDER BY ALL", [began]
         )
-    assert len(batches) > 1, "fewer than two batches: give more --seconds"
+    assert len(batches) > 1, "fewer than two batches: give more --seconds or a smaller LABELSTREAM_STREAM_BATCH_RECORDS"
     return float(sum(count for _, count in batches[1:]) / (batches[-1][0] - batches[0][0]))
 
 
