@@ -12,6 +12,7 @@ from labelstream.schemas.errors import LakeUnavailable, TransientError
 from labelstream.schemas.settings import Settings, StreamSettings
 from labelstream.streaming.commit import Commit, Receipt
 from labelstream.streaming.retry import Patience
+from labelstream.streaming.waiting_rows import Resolvable
 
 # Batches that a model actor may be given at once: it queues them itself, and answers small questions beside them.
 CALLS_AT_ONCE = 1000
@@ -85,7 +86,7 @@ class RemoteWriter:
         """The lake's offsets."""
         return self._call(self._actor.offsets.remote())
 
-    def resolvable(self, limit: int) -> Future[tuple[int, list[dict[str, Any]]]]:
+    def resolvable(self, limit: int) -> Future[Resolvable]:
         """Waiting events that can be joined."""
         return self._call(self._actor.resolvable.remote(limit))
 

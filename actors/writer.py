@@ -9,6 +9,7 @@ from labelstream.actors.remote import actor_options
 from labelstream.actors.threads import yield_to_models
 from labelstream.schemas.settings import Settings
 from labelstream.streaming.commit import Commit, Receipt
+from labelstream.streaming.waiting_rows import Resolvable
 from labelstream.streaming.writer import LakeWriter
 
 
@@ -50,7 +51,7 @@ class Writer:
         """See ``LakeWriter.offsets``."""
         return self._writer.offsets()
 
-    def resolvable(self, limit: int) -> tuple[int, list[dict[str, Any]]]:
+    def resolvable(self, limit: int) -> Resolvable:
         """See ``LakeWriter.resolvable``."""
         return self._writer.resolvable(limit)
 

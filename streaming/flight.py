@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from labelstream.schemas.judgements import JudgeDescription, Judgements
 from labelstream.schemas.scale import Floats
 from labelstream.streaming.batch import Batch, BatchBuilder
 from labelstream.streaming.commit import Commit, Receipt
 from labelstream.streaming.retry import Patience, RetriedCall
+from labelstream.streaming.waiting_rows import Resolvable
 
 T = TypeVar("T")
 
@@ -46,8 +47,8 @@ class Writer(Protocol):
         """The lake's next offset of each partition."""
         ...
 
-    def resolvable(self, limit: int) -> Future[tuple[int, list[dict[str, Any]]]]:
-        """The lake's snapshot and waiting events that can be joined."""
+    def resolvable(self, limit: int) -> Future[Resolvable]:
+        """Waiting events that can be joined by now."""
         ...
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labelstream.streaming.batch import Batch, BatchBuilder
 from labelstream.streaming.retry import RetriedCall
@@ -13,9 +13,11 @@ from labelstream.streaming.retry import RetriedCall
 if TYPE_CHECKING:
     from labelstream.schemas.settings import Settings
     from labelstream.streaming.flight import Services
+    from labelstream.streaming.waiting_rows import Resolvable
 
 BEHIND_S = 0.5
-# The question reads all queries and products, in the one Writer: a pause is so many times as long as the answer took.
+# The question reads all queries and products, in the one Writer: a pause is so many times as long as that took. How
+# long the question waited for its turn does not count: a Writer that was busy for a while would cost a long silence.
 REST = 10.0
 
 
@@ -27,8 +29,8 @@ class Resolver:
         self._limit = settings.stream.batch_records
         self._services = services
         self._builder = builder
-        self._asked: RetriedCall[tuple[int, list[dict[str, Any]]]] | None = None
-        self._next = self._rested = self._asked_at = 0.0
+        self._asked: RetriedCall[Resolvable] | None = None
+        self._next = self._rested = 0.0
         self.nothing_left_at_snapshot = -1
 
     def look_again(self) -> None:
@@ -54,28 +56,27 @@ class Resolver:
             return None
         if self._asked is None:
             if time.monotonic() >= self._next:
-                self._asked_at = time.monotonic()
                 # With patience: while only waiting events are left, nobody but us would notice a writer that hangs.
                 self._asked = RetriedCall(self._ask, self._services.writer_patience)
             return None
         if not self._asked.poll():
             return None
-        asked, self._asked, now = self._asked, None, time.monotonic()
-        self._rested = now + REST * (now - self._asked_at)
+        answer, self._asked = self._asked.result(), None
+        self._rested = time.monotonic() + REST * answer.seconds
         self._pause(self._interval_s)
-        return self._take_up(*asked.result(), in_flight)
+        return self._take_up(answer, in_flight)
 
     def _pause(self, seconds: float) -> None:
         self._next = max(time.monotonic() + seconds, self._rested)
 
-    def _ask(self) -> Future[tuple[int, list[dict[str, Any]]]]:
+    def _ask(self) -> Future[Resolvable]:
         return self._services.writer.resolvable(self._limit)
 
-    def _take_up(self, snapshot: int, waiting: list[dict[str, Any]], in_flight: Sequence[Batch]) -> Batch | None:
-        if not waiting:
-            self.nothing_left_at_snapshot = snapshot
+    def _take_up(self, answer: Resolvable, in_flight: Sequence[Batch]) -> Batch | None:
+        if not answer.rows:
+            self.nothing_left_at_snapshot = answer.snapshot
             return None
-        batch = self._builder.prepare_waiting(waiting, in_flight)
+        batch = self._builder.prepare_waiting(answer.rows, in_flight)
         if not batch.resolved:  # this machine's store is behind the lake
             self._pause(BEHIND_S)
             return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from labelstream.streaming.lake import Lake
@@ -27,6 +27,20 @@ _RESOLVABLE = """
     ORDER BY w.topic, w.partition, w."offset"
     LIMIT ?
 """
+
+
+class Resolvable(NamedTuple):
+    """What can be joined by now.
+
+    Attributes:
+        snapshot: The lake's, when it was asked.
+        rows: Of ``waiting``, oldest first.
+        seconds: How long the Writer had to do with the question; not how long it waited for its turn.
+    """
+
+    snapshot: int
+    rows: list[dict[str, Any]]
+    seconds: float
 
 
 def resolvable_rows(lake: Lake, limit: int) -> list[dict[str, Any]]:

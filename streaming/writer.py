@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+import time
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
@@ -14,7 +14,7 @@ from labelstream.streaming.follow import catch_up, follow_commit
 from labelstream.streaming.follower import FollowTurn
 from labelstream.streaming.lake import Lake
 from labelstream.streaming.local_store import LocalStore
-from labelstream.streaming.waiting_rows import resolvable_rows
+from labelstream.streaming.waiting_rows import Resolvable, resolvable_rows
 
 # Writers on other machines are done within a moment; who waits longer says so to the caller.
 PATIENCE_S = 10.0
@@ -95,10 +95,11 @@ class LakeWriter:
         """The next offset to consume of each (topic, partition)."""
         return self._lake.offsets()
 
-    def resolvable(self, limit: int) -> tuple[int, list[dict[str, Any]]]:
-        """The lake's snapshot, and waiting events that can be joined at that point."""
-        snapshot = self._lake.snapshot
-        return snapshot, resolvable_rows(self._lake, limit)
+    def resolvable(self, limit: int) -> Resolvable:
+        """Waiting events that can be joined by now."""
+        began, snapshot = time.monotonic(), self._lake.snapshot
+        rows = resolvable_rows(self._lake, limit)
+        return Resolvable(snapshot, rows, time.monotonic() - began)
 
     def totals(self) -> dict[str, int]:
         """All counts since the lake began."""

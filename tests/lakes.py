@@ -168,7 +168,7 @@ class Bench:
 
     def resolve(self, limit: int = 100) -> Batch:
         """Take up waiting events, judge and commit."""
-        batch = self.builder.prepare_waiting(self.writer.resolvable(limit)[1], ())
+        batch = self.builder.prepare_waiting(self.writer.resolvable(limit).rows, ())
         self.writer.commit(self.finish(batch))
         return batch
 

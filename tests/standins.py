@@ -18,6 +18,7 @@ from labelstream.schemas.settings import Settings
 from labelstream.streaming.commit import Commit, Receipt
 from labelstream.streaming.flight import Services
 from labelstream.streaming.retry import Patience
+from labelstream.streaming.waiting_rows import Resolvable
 from labelstream.streaming.writer import LakeWriter
 
 
@@ -94,7 +95,7 @@ class ThreadWriter:
     def offsets(self) -> Future[dict[tuple[str, int], int]]:
         return self._executor.submit(self._writer.offsets)
 
-    def resolvable(self, limit: int) -> Future[tuple[int, list[dict[str, Any]]]]:
+    def resolvable(self, limit: int) -> Future[Resolvable]:
         return self._executor.submit(self._writer.resolvable, limit)
 
     def totals(self) -> dict[str, int]:

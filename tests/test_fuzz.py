@@ -84,7 +84,7 @@ class Outcome:
         self.bench.writer.commit(self.bench.finish(batch, self._judge.judge(batch)))
 
     def _resolvable(self) -> Batch | None:
-        waiting = self.bench.writer.resolvable(BATCH_RECORDS)[1]
+        waiting = self.bench.writer.resolvable(BATCH_RECORDS).rows
         batch = self.bench.builder.prepare_waiting(waiting, ())
         return batch if batch.resolved else None
 

@@ -17,6 +17,7 @@ from labelstream.streaming import ingest as ingest_module
 from labelstream.streaming.commit import Commit, Receipt
 from labelstream.streaming.ingest import Ingest
 from labelstream.streaming.local_store import LocalStore
+from labelstream.streaming.waiting_rows import Resolvable
 
 
 class IdleConsumer:
@@ -41,9 +42,9 @@ class CountingWriter:
     def commit(self, _: Commit) -> Future[Receipt]:
         return done(Receipt(snapshot=1, repeated=False, duplicates=0))
 
-    def resolvable(self, _: int) -> Future[tuple[int, list[dict[str, Any]]]]:
+    def resolvable(self, _: int) -> Future[Resolvable]:
         self.asked += 1
-        return done((1, []))
+        return done(Resolvable(1, [], 0))
 
 
 def test_waiting_events_get_their_turn_beside_a_backlog(tmp_path: Path):

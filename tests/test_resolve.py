@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from lakes import Bench, click, product_record, query
@@ -14,6 +13,7 @@ from stream import wait_until
 from labelstream.streaming import resolve
 from labelstream.streaming.batch import Batch
 from labelstream.streaming.resolve import Resolver
+from labelstream.streaming.waiting_rows import Resolvable
 
 
 @pytest.fixture
@@ -40,22 +40,24 @@ def test_a_writer_that_hangs_while_only_waiting_events_are_left_is_restarted(ben
     assert [seen.query for seen in batches[0].pairs] == ["red sofa"]
 
 
-def test_an_answer_that_takes_long_is_asked_for_seldom(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("waited", [0, 60])
+def test_an_answer_that_takes_long_is_asked_for_seldom(bench: Bench, waited: float, monkeypatch: pytest.MonkeyPatch):
     now, asked = 100.0, list[float]()
     monkeypatch.setattr(resolve, "time", SimpleNamespace(monotonic=lambda: now))
 
-    def resolvable(_: int) -> Future[tuple[int, list[Any]]]:
+    def resolvable(_: int) -> Future[Resolvable]:
         nonlocal now
         asked.append(now)
-        now += 3  # with a lake of many queries
-        return done((1, []))
+        now += waited + 3  # with a lake of many queries
+        return done(Resolvable(1, [], 3))
 
     writer = HangingWriter(None)
     monkeypatch.setattr(writer, "resolvable", resolvable)
     resolver = Resolver(bench.settings, writer.services(), bench.builder)
-    for moment in (100.0, 103.0, 110.0, 132.0, 134.0):
-        now = moment
+    for moment in (0, 3, 10, 32, 34):
+        now = 100.0 + (moment and waited + moment)
         resolver.look_again()
         assert resolver.poll([]) is None
         assert resolver.poll([]) is None
-    assert asked == [100.0, 134.0]  # ten times as long as it took, at least
+    # Ten times as long as it took, at least, however long it had waited for a Writer that was busy.
+    assert asked == [100.0, 134.0 + waited]
