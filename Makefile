@@ -12,7 +12,9 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(VENV)/.runtime
 	$(VENV)/bin/labelstream demo
 
-test: check tests
+# The checks need one core for a minute and nothing else, so they run beside the tests.
+test: $(VENV)/.development
+	$(MAKE) --jobs 2 check tests
 
 check: $(VENV)/.development
 	$(VENV)/bin/ruff check .
@@ -32,12 +34,14 @@ unit: $(VENV)/.development
 clean:
 	rm -rf $(VENV) .labelstream build dist *.egg-info
 
+# pip would translate thirty thousand files on one core; compileall takes all, and may meet templates that are no Python.
 # PyTorch's CPU wheels (torch==…+cpu) are on PyTorch's own index: see docs/operations.md if pip does not find them.
 $(VENV)/.runtime: requirements/cpu.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --no-deps --requirement requirements/cpu.txt || \
+	$(PIP) install --no-deps --no-compile --requirement requirements/cpu.txt || \
 	  { echo "If pip did not find torch, add PyTorch's CPU wheel index: docs/operations.md, 'Install'." >&2; exit 1; }
 	$(PIP) install --no-deps --no-build-isolation --quiet --editable .
+	$(VENV)/bin/python -m compileall -qq --workers 0 $(VENV)/lib || true
 	touch $@
 
 $(VENV)/.development: $(VENV)/.runtime requirements/dev.txt

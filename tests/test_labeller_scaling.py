@@ -223,7 +223,7 @@ def test_a_backlog_brings_a_labeller_that_gets_work_and_nothing_is_lost(
     monkeypatch.setattr(labeller_scaling, "LEAVE_S", 0.5)
     labeller = LabellerSettings(model=str(tmp_path), cpus=0, max_replicas=2, drain_target_s=1, scale_down_delay_s=0.5)
     other = {"encoder": EncoderSettings(enabled=False), "ray": RaySettings(namespace=NAMESPACE), "labeller": labeller}
-    settings = stream_settings(tmp_path, fresh_topics(kafka.bootstrap_servers), batch_records=20).model_copy(
+    settings = stream_settings(tmp_path, fresh_topics(kafka.bootstrap_servers), batch_records=40).model_copy(
         update=other
     )
     ensure_topics(settings.kafka)
