@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from command_line import labelstream
+from patience import TIMEOUT
 
 from labelstream.schemas.settings import KafkaSettings, LakeSettings
 from labelstream.streaming.broker import KafkaCluster
@@ -21,7 +22,7 @@ from labelstream.training.demo_labeller import tiny_random_labeller
 MakeSettings = Callable[..., KafkaSettings]
 
 
-def process(*arguments: str, environment: dict[str, str], timeout: float = 60) -> subprocess.CompletedProcess[str]:
+def process(*arguments: str, environment: dict[str, str], timeout: float = TIMEOUT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "labelstream", *arguments],
         env={**os.environ, **environment},

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from endpoints import HeldServices, InstantServices, client, endpoint_app, inline, served
+from patience import TIMEOUT
 
 JSON = {"Content-Type": "application/json"}
-PATIENCE_S = 20
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 
 def ask(url: str, pairs: int = 1) -> httpx.Response:
-    return httpx.post(f"{url}/v1/labels", json={"pairs": [inline()] * pairs}, timeout=PATIENCE_S)
+    return httpx.post(f"{url}/v1/labels", json={"pairs": [inline()] * pairs}, timeout=TIMEOUT)
 
 
 def problem(answer: httpx.Response) -> str:
@@ -56,7 +56,7 @@ def test_a_body_without_a_length_is_counted(chunks: int, status: int):
     body = body_of(chunks * 1000)
     with served(endpoint_app(InstantServices(), max_body_bytes=2500)) as url:
         parts = (body[start : start + 1000] for start in range(0, len(body), 1000))
-        answer = httpx.post(f"{url}/v1/labels", content=parts, headers=JSON)
+        answer = httpx.post(f"{url}/v1/labels", content=parts, headers=JSON, timeout=TIMEOUT)
     assert answer.request.headers["transfer-encoding"] == "chunked"
     assert answer.status_code == status
 
@@ -97,12 +97,12 @@ def test_a_full_replica_says_so_at_once(limit: dict[str, Any], threads: ThreadPo
     services = HeldServices()
     with served(endpoint_app(services, **limit)) as url:
         first: Future[httpx.Response] = threads.submit(ask, url, 2)
-        assert services.started.wait(PATIENCE_S)
+        assert services.started.wait(TIMEOUT)
         refused = ask(url, 2)
         services.let_go.set()
-        assert first.result(PATIENCE_S).status_code == 200
+        assert first.result(TIMEOUT).status_code == 200
         assert ask(url, 2).status_code == 200
-        metrics = httpx.get(f"{url}/metrics").text
+        metrics = httpx.get(f"{url}/metrics", timeout=TIMEOUT).text
     assert (refused.status_code, problem(refused)) == (503, "full")
     assert int(refused.headers["retry-after"]) >= 1
     assert 'labelstream_http_refused_total{reason="full",replica="replica-0"} 1.0' in metrics
@@ -112,12 +112,12 @@ def test_pairs_that_fit_are_let_in(threads: ThreadPoolExecutor):
     services = HeldServices()
     with served(endpoint_app(services, max_pairs=4)) as url:
         first = threads.submit(ask, url, 2)
-        assert services.started.wait(PATIENCE_S)
+        assert services.started.wait(TIMEOUT)
         services.started.clear()
         second = threads.submit(ask, url, 2)
-        assert services.started.wait(PATIENCE_S)
+        assert services.started.wait(TIMEOUT)
         services.let_go.set()
-        assert [first.result(PATIENCE_S).status_code, second.result(PATIENCE_S).status_code] == [200, 200]
+        assert [first.result(TIMEOUT).status_code, second.result(TIMEOUT).status_code] == [200, 200]
 
 
 def test_what_takes_too_long_is_cancelled():
@@ -140,8 +140,8 @@ def test_a_client_that_hangs_up_cancels_its_work():
     services = HeldServices()
     with served(endpoint_app(services, max_requests=1)) as url:
         with _connected(url, body_of(100), declared=100):
-            assert services.started.wait(PATIENCE_S)
-        assert services.cancelled.wait(PATIENCE_S)
+            assert services.started.wait(TIMEOUT)
+        assert services.cancelled.wait(TIMEOUT)
         services.let_go.set()
         _until_counted(url, status=499)
         assert ask(url).status_code == 200
@@ -167,7 +167,7 @@ def _connected(url: str, body: bytes, *, declared: int) -> socket.socket:
     """A connection on which a request, or the beginning of one, has been sent."""
     place = urlsplit(url)
     assert place.hostname is not None
-    connection = socket.create_connection((place.hostname, place.port), PATIENCE_S)
+    connection = socket.create_connection((place.hostname, place.port), TIMEOUT)
     head = (
         "POST /v1/labels HTTP/1.1\r\nHost: localhost\r\n"
         f"Content-Type: application/json\r\nContent-Length: {declared}\r\n\r\n"
@@ -187,7 +187,7 @@ def _until_counted(url: str, *, status: int) -> None:
 def _until(url: str, series: str, value: float) -> None:
     """Ask for the metrics until a series has a value; the question itself takes the time between."""
     for _ in range(2000):
-        lines = httpx.get(f"{url}/metrics").text.splitlines()
+        lines = httpx.get(f"{url}/metrics", timeout=TIMEOUT).text.splitlines()
         found = [line for line in lines if line.startswith(series) and float(line.rpartition(" ")[2]) == value]
         if found:
             return

@@ -9,6 +9,7 @@ import cohere
 import httpx
 import pytest
 from endpoints import InstantServices, client, endpoint_app, served
+from patience import TIMEOUT
 
 from labelstream.schemas.http import MAX_DOCUMENTS, InlineProduct
 
@@ -28,7 +29,7 @@ def url(services: InstantServices) -> Iterator[str]:
 
 @pytest.fixture
 def http() -> Iterator[httpx.Client]:
-    with httpx.Client() as session:  # Cohere's clients do not close the one that they make
+    with httpx.Client(timeout=TIMEOUT) as session:  # Cohere's clients do not close the one that they make
         yield session
 
 

@@ -20,6 +20,7 @@ from lakes import (
     query_rows,
     waiting_rows,
 )
+from patience import TIMEOUT
 
 from labelstream.schemas.errors import LakeBusy, LakeUnavailable, SettingsError, StaleBatch, TransientError
 from labelstream.schemas.product import Product
@@ -121,7 +122,7 @@ def test_a_failing_insert_in_the_middle_leaves_nothing(lake: Lake):
 
 def race(settings: LakeSettings, commits: list[Commit]) -> list[str]:
     """What becomes of commits that as many connections begin at the same moment."""
-    start, results = threading.Barrier(len(commits), timeout=30), [""] * len(commits)
+    start, results = threading.Barrier(len(commits), timeout=TIMEOUT), [""] * len(commits)
     lakes = [Lake(settings) for _ in commits]
 
     def run(index: int) -> None:

@@ -239,7 +239,7 @@ def test_no_lake_is_no_picture(tmp_path: Path):
 
 
 def fetch(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
         assert answer.headers["Content-Type"].startswith("text/plain")
         return str(answer.read().decode())
 

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 import ray
+from patience import TIMEOUT
 from ray import serve
 from ray.serve.config import HTTPOptions, ProxyLocation
 
@@ -97,7 +98,7 @@ def test_the_address_is_that_of_the_serve_that_was_there_before(monkeypatch: pyt
         local_serving.serving(anonymous, with_stream=False) as served,
     ):
         assert served.url == f"http://127.0.0.1:{port}"
-        assert httpx.get(served.url).text == "here"
+        assert httpx.get(served.url, timeout=TIMEOUT).text == "here"
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ import psutil
 import pytest
 from collectors import Collector, attributes
 from models import tiny_cross_encoder, tiny_llama
+from patience import TIMEOUT
 from processes import EndpointProcess
 from schemathesis_command import ask_what_is_described, needs_schemathesis
 from stream import wait_until
@@ -150,7 +151,8 @@ def test_it_is_ready_and_says_what_answers(served: Served):
 
 
 def test_nobody_comes_in_without_a_token(served: Served):
-    answer = httpx.post(f"{served.client.base_url}/v1/labels", json={"pairs": [{"query": "q", "product_id": "p0"}]})
+    pairs = [{"query": "q", "product_id": "p0"}]
+    answer = httpx.post(f"{served.client.base_url}/v1/labels", json={"pairs": pairs}, timeout=TIMEOUT)
     assert (answer.status_code, answer.headers["content-type"]) == (401, "application/problem+json")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import ray
 from models import tiny_llama
+from patience import TIMEOUT
 from postgres import PostgresServer, postgres_server
 from ray.cluster_utils import Cluster
 from stream import KnownLog
@@ -131,7 +132,7 @@ def settings(
 
 
 def node_of(ingest: Any) -> str:
-    return str(ray.get(ingest.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id()), timeout=60))
+    return str(ray.get(ingest.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id()), timeout=TIMEOUT))
 
 
 def look_until(application: Application, is_so: Callable[[Progress], bool], what: str, seconds: float = 240) -> None:

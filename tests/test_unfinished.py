@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from patience import TIMEOUT
 
 from labelstream.schemas.errors import SettingsError
 from labelstream.training import unfinished as module
@@ -120,7 +121,8 @@ def test_another_who_finishes_just_now_is_not_overwritten(tmp_path: Path, monkey
 def killed(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Results of processes that were killed, each one line of ``unfinished`` later than the one before."""
     root = tmp_path_factory.mktemp("killed")
-    done = subprocess.run([sys.executable, __file__, str(root)], capture_output=True, text=True, check=True, timeout=60)
+    command = [sys.executable, __file__, str(root)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=TIMEOUT)
     return [root / str(step) / "new" for step in json.loads(done.stdout)]
 
 
