@@ -56,7 +56,7 @@ RaterShareOption = Annotated[
 WeakPairsOption = Annotated[
     int | None,
     typer.Option(
-        min=0, help="Pairs of unjudged queries that a teacher labels; left out, 96,000 for an encoder, else 0."
+        min=0, help="Pairs of unjudged queries that a teacher labels; left out, 24,000 for an encoder, else 0."
     ),
 ]
 DropoutOption = Annotated[
@@ -90,7 +90,7 @@ SeedOption = Annotated[int, typer.Option(min=0, help="Same input, same seed, sam
 # A small encoder knows little and needs the teacher; a large language model knows more than the teacher does. Words
 # that are in no pair keep their place among the others only where none is moved.
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    "classifier": {"max_tokens": 64, "weak_pairs": 96_000, "freeze_words": True},
+    "classifier": {"max_tokens": 64, "weak_pairs": 24_000, "freeze_words": True},
     "generative": {"max_tokens": 384, "weak_pairs": 0},
 }
 
