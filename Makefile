@@ -38,7 +38,7 @@ clean:
 # PyTorch's CPU wheels (torch==…+cpu) are on PyTorch's own index: see docs/operations.md if pip does not find them.
 $(VENV)/.runtime: requirements/cpu.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --no-deps --no-compile --requirement requirements/cpu.txt || \
+	$(PIP) install --no-deps --requirement requirements/cpu.txt --no-compile || \
 	  { echo "If pip did not find torch, add PyTorch's CPU wheel index: docs/operations.md, 'Install'." >&2; exit 1; }
 	$(PIP) install --no-deps --no-build-isolation --quiet --editable .
 	$(VENV)/bin/python -m compileall -qq --workers 0 $(VENV)/lib || true
