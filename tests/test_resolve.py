@@ -54,8 +54,8 @@ def test_an_answer_that_takes_long_is_asked_for_seldom(bench: Bench, waited: flo
     writer = HangingWriter(None)
     monkeypatch.setattr(writer, "resolvable", resolvable)
     resolver = Resolver(bench.settings, writer.services(), bench.builder)
-    for moment in (0, 3, 10, 32, 34):
-        now = 100.0 + (moment and waited + moment)
+    for moment in (100.0, *(waited + later for later in (103.0, 110.0, 132.0, 134.0))):
+        now = moment
         resolver.look_again()
         assert resolver.poll([]) is None
         assert resolver.poll([]) is None
