@@ -20,6 +20,7 @@ class WorkReport:
         started_at: Unix time of its start; another one after a restart.
         under_way: Batches that it has now, those that wait included.
         requests: Those of them for which somebody waits.
+        answers: Whether the model goes on with them.
     """
 
     batches: int
@@ -29,6 +30,7 @@ class WorkReport:
     started_at: float = 0.0
     under_way: int = 0
     requests: int = 0
+    answers: bool = True
 
     @property
     def pairs_per_second(self) -> float:
@@ -74,8 +76,12 @@ class BusyMeter:
         self._pairs += pairs
         self._errors += errors
 
-    def report(self) -> WorkReport:
-        """The sums so far, with the time of batches that are under way."""
+    def report(self, *, answers: bool = True) -> WorkReport:
+        """The sums so far, with the time of batches that are under way.
+
+        Args:
+            answers: See ``WorkReport``.
+        """
         running = self._clock() - self._since if self._under_way else 0.0
         return WorkReport(
             self._batches,
@@ -85,4 +91,5 @@ class BusyMeter:
             self._started_at,
             self._under_way,
             self._requests,
+            answers,
         )

@@ -32,6 +32,7 @@ class CrossEncoderActor:
 
     def __init__(self, settings: Settings) -> None:
         self._scorer = PairScorer(settings.encoder, settings.scale)
+        self._patience_s = settings.endpoint.deadline_s
         self._meter = BusyMeter()
         # One forward pass at a time already takes every core; ping and describe are answered beside it.
         self._worker = StepwiseThread("pair-scorer")
@@ -63,12 +64,12 @@ class CrossEncoderActor:
         return self._scorer.describe()
 
     async def ping(self) -> bool:
-        """Whether the actor answers."""
-        return True
+        """Whether the model answers: its step under way has not taken longer than a request may."""
+        return self._worker.step_s < self._patience_s
 
     async def report(self) -> WorkReport:
         """What it has done since it started."""
-        return self._meter.report()
+        return self._meter.report(answers=await self.ping())
 
 
 def cross_encoder_options(settings: Settings, replica: int = 0) -> dict[str, Any]:

@@ -108,6 +108,7 @@ class EngineThread:
         self._patient_limit = limit if patient_limit is None else patient_limit
         self._patient_tokens = float("inf") if patient_tokens is None else patient_tokens
         self._clock, self._urgent_until = clock, -float("inf")
+        self._step_began: float | None = None
         self._patient_inside = self._tokens_inside = 0
         self._numbers = itertools.count()
         self._changed = threading.Condition()
@@ -123,6 +124,12 @@ class EngineThread:
     def healthy(self) -> bool:
         """Whether the thread answers."""
         return self._closed is None
+
+    @property
+    def step_s(self) -> float:
+        """Seconds that the step under way has taken so far; 0 between steps."""
+        began = self._step_began
+        return 0.0 if began is None else self._clock() - began
 
     def submit(
         self, prompts: list[list[int]], finish: Callable[[Floats], Answer], *, priority: int = STREAM_PRIORITY
@@ -169,8 +176,10 @@ class EngineThread:
         failure: Exception | None = None
         try:
             while self._has_work():
+                self._step_began = self._clock()
                 self._feed(engine)
                 self._collect(engine.step())
+                self._step_began = None
         except Exception as error:
             _log.exception("the engine failed")
             failure = error

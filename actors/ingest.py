@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from typing import Any, TypeVar
 
@@ -98,7 +98,7 @@ class IngestActor:
             labellers: Numbers of those that take work by now; None for no news.
         """
         if self._judges is not None and labellers is not None:
-            self._judges.use(labellers)
+            self._judges.use(self._settings.labeller.for_stream(labellers))
         return None if self._ingest is None else self._ingest.report
 
     def stop(self) -> None:
@@ -110,8 +110,9 @@ class IngestActor:
     def _services(self, publisher: Publisher) -> Services:
         labeller, encoder, stream = self._settings.labeller, self._settings.encoder, self._settings.stream
         # By name: a restarted Ingest finds the others again, whoever started it.
-        judges = self._judges = self._pool(LABELLER, labeller.replicas, labeller.answer_timeout_s)
-        scorers = self._pool(CROSS_ENCODER, encoder.replicas_if_enabled, encoder.answer_timeout_s)
+        labellers, encoders = labeller.for_stream(range(labeller.replicas)), range(encoder.replicas_if_enabled)
+        judges = self._judges = self._pool(LABELLER, labellers, labeller.answer_timeout_s)
+        scorers = self._pool(CROSS_ENCODER, encoders, encoder.answer_timeout_s)
         writer = RemoteWriter(self._find(WRITER))
         return Services(
             judge=RemoteJudge(judges),
@@ -125,8 +126,8 @@ class IngestActor:
             publisher_patience=broker_patience(stream),
         )
 
-    def _pool(self, kind: str, count: int, answer_timeout_s: float) -> ReplicaPool:
-        return ReplicaPool(kind, lambda index: self._find(replica_name(kind, index)), count, answer_timeout_s)
+    def _pool(self, kind: str, numbers: Iterable[int], answer_timeout_s: float) -> ReplicaPool:
+        return ReplicaPool(kind, lambda number: self._find(replica_name(kind, number)), numbers, answer_timeout_s)
 
     def _find(self, name: str) -> Any:
         return ray.get_actor(name, namespace=self._settings.ray.namespace)

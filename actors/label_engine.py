@@ -73,6 +73,11 @@ class LabelEngine:
         """Whether the engine answers."""
         return self._thread.healthy
 
+    @property
+    def step_s(self) -> float:
+        """Seconds that the step under way has taken so far; 0 between steps."""
+        return self._thread.step_s
+
     def describe(self) -> JudgeDescription:
         """Which judge this is."""
         return self._description

@@ -14,6 +14,7 @@ from labelstream.actors.heap import HeapTrimmer
 from labelstream.actors.label_engine import LabelEngine
 from labelstream.actors.priorities import STREAM_PRIORITY, is_request
 from labelstream.actors.remote import CALLS_AT_ONCE, actor_options
+from labelstream.actors.threads import leave_cores_to_requests
 from labelstream.actors.vllm_engine import engine_environment
 from labelstream.schemas.judgements import JudgeDescription, Judgements
 from labelstream.schemas.settings import Settings
@@ -30,16 +31,21 @@ class Labeller:
 
     Args:
         settings: See ``LabelEngine``.
+        number: Of this replica, from 0. Where some are reserved for requests, the others leave the cores to them.
 
     Raises:
         MissingDependency: vLLM is not installed.
         ModelUnusable: See ``LabelEngine``.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, number: int = 0) -> None:
+        labeller = settings.labeller
+        if labeller.reserved and not labeller.gpus and not labeller.is_reserved(number):
+            leave_cores_to_requests()  # before there are threads that compute
         self._engine = LabelEngine(settings, on_failure=_leave)
         # The first steps set up much that later ones find ready; better now than while somebody waits.
         self._engine.judge(["warm up"] * WARM_UP_PAIRS, [f"Title: {n}\n" for n in range(WARM_UP_PAIRS)]).result()
+        self._patience_s = settings.endpoint.deadline_s
         self._meter = BusyMeter()
         self._trim_heap = HeapTrimmer()
 
@@ -74,12 +80,12 @@ class Labeller:
         return self._engine.describe()
 
     async def ping(self) -> bool:
-        """Whether the engine answers."""
-        return self._engine.healthy
+        """Whether the engine answers: it lives, and its step under way has not taken longer than a request may."""
+        return self._engine.healthy and self._engine.step_s < self._patience_s
 
     async def report(self) -> WorkReport:
         """What it has done since it started."""
-        return self._meter.report()
+        return self._meter.report(answers=await self.ping())
 
 
 def _leave(error: Exception) -> None:

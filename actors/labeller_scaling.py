@@ -128,14 +128,14 @@ class LabellerScaling:
     def _work(self, lag: int | None, records: int | None) -> Work | None:
         if lag is None or records is None:
             return None
-        labellers = self._pool.labellers
-        asked = [labellers[number].report.remote() for number in self._count.numbers]
+        labellers, numbers = self._pool.labellers, self._count.numbers
+        asked = [labellers[number].report.remote() for number in numbers]
         try:
-            reports: list[WorkReport] = ray.get(asked, timeout=ASK_S)
+            reports: dict[int, WorkReport] = dict(zip(numbers, ray.get(asked, timeout=ASK_S), strict=True))
         except RayError:  # one of them is being restarted
             return None
-        busy_s, requests = sum(one.busy_s for one in reports), sum(one.requests for one in reports)
-        return Work(self._clock(), lag, records, busy_s, requests)
+        busy_s = sum(reports[number].busy_s for number in self._settings.labeller.for_stream(numbers))
+        return Work(self._clock(), lag, records, busy_s, sum(one.requests for one in reports.values()))
 
     def _start(self) -> None:
         if self._clock() < self._not_before:

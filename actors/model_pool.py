@@ -71,7 +71,7 @@ class ModelPool:
             SettingsError: Somebody else has its name.
         """
         options = labeller_options(self._settings, number)
-        self._labellers[number] = start_actor(Labeller, options, self._settings, patience_s=patience_s)
+        self._labellers[number] = start_actor(Labeller, options, self._settings, number, patience_s=patience_s)
         return self._labellers[number]
 
     def end_labeller(self, number: int) -> None:

@@ -22,7 +22,7 @@ from labelstream.actors.metrics import Observed, metrics_text
 from labelstream.actors.model_pool import ModelPool
 from labelstream.actors.on_demand_pool import PoolDescription
 from labelstream.actors.ranker_actor import RankerActor, ranker_options
-from labelstream.actors.readiness import pool_names, stream_answers
+from labelstream.actors.readiness import models_answer, pool_names, stream_answers
 from labelstream.actors.remote import RemoteWriter
 from labelstream.actors.replica_watch import ReplicaWatch, watched_pool
 from labelstream.actors.upkeep import LOOK_EVERY_S, Upkeep
@@ -143,9 +143,9 @@ class Models:
     def _metrics(self, store: Mapping[str, int]) -> str:
         labellers = self._scaling.count
         work = work_reports(self._settings, labellers.numbers)
-        models_answer = {*pool_names(self._settings, labellers.numbers), ranker_name()} <= work.keys()
+        names = [*pool_names(self._settings, labellers.numbers), ranker_name()]
         the_stream_too = self._application is None or stream_answers(self._settings, self._progress)
-        ready = self._upkeep.failure is None and models_answer and the_stream_too
+        ready = self._upkeep.failure is None and models_answer(names, work) and the_stream_too
         others_store = {} if self._progress is not None else store  # the stream tells of its own
         learning = self._learning.value
         keeper = None if self._keeper is None else self._keeper.report()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 import ray
 from ray.exceptions import RayError, RayTaskError
@@ -13,35 +14,60 @@ from ray.exceptions import RayError, RayTaskError
 from labelstream.actors.actor_names import replica_name
 from labelstream.actors.cluster import as_callers_error
 from labelstream.actors.replica_pool import AVOIDED_FOR_S
-from labelstream.schemas.errors import ModelUnavailable
+from labelstream.schemas.errors import ModelUnavailable, TransientError
 from labelstream.schemas.settings import Settings
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.02, 1.0
+# One that lets the time of a call pass may well hang; whoever watches over it needs minutes to be sure.
+_SILENT_FOR_S = 30.0
+# Whoever sets the deadline may give up that much before it.
+_ABOUT_S = 0.1
+
+
+class Reserve(NamedTuple):
+    """Replicas that are asked before the others: the lowest numbers.
+
+    Attributes:
+        replicas: How many.
+        calls: Each is asked first while it has fewer than this.
+    """
+
+    replicas: int
+    calls: float
+
+
+NO_RESERVE = Reserve(0, 0)
 
 
 class _Replica:
     """One of them, the calls that it has, and until when others are asked first."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, calls_first: float) -> None:
+        self.name, self._calls_first = name, calls_first
         self.handle: Any = None
         self.busy, self.avoided_until = 0, 0.0
+
+    @property
+    def is_first_choice(self) -> bool:
+        return self.busy < self._calls_first
 
 
 class NamedReplicas:
     """Spreads calls over the replicas of one kind of actor, the least busy first.
 
     A replica that is dead or restarting costs another try, on another replica if there is one, until the caller's
-    deadline. For one event loop; not for threads.
+    deadline. One that has let a deadline pass is asked after the others for a while. For one event loop; not for
+    threads.
 
     Args:
         settings: Where ``ray`` matters.
         kind: See ``replica_name``.
         count: How many there are at first.
+        reserve: Those that are asked before the others.
     """
 
-    def __init__(self, settings: Settings, kind: str, count: int) -> None:
-        self._namespace, self._kind = settings.ray.namespace, kind
+    def __init__(self, settings: Settings, kind: str, count: int, reserve: Reserve = NO_RESERVE) -> None:
+        self._namespace, self._kind, self._reserve = settings.ray.namespace, kind, reserve
         self._replicas: dict[int, _Replica] = {}
         self.use(range(count))
 
@@ -53,7 +79,29 @@ class NamedReplicas:
     def use(self, numbers: Iterable[int]) -> None:
         """From now on there are these; calls to the others come to their end."""
         known = self._replicas  # a number that comes back is another actor's
-        self._replicas = {number: known.get(number) or _Replica(replica_name(self._kind, number)) for number in numbers}
+        self._replicas = {number: known.get(number) or self._replica(number) for number in numbers}
+
+    def _replica(self, number: int) -> _Replica:
+        calls_first = self._reserve.calls if number < self._reserve.replicas else 0
+        return _Replica(replica_name(self._kind, number), calls_first)
+
+    async def any_answers(self, deadline: float) -> bool:
+        """Whether one of them answers its ``ping`` with yes until then.
+
+        Args:
+            deadline: Of ``time.monotonic()``.
+        """
+        asked = [asyncio.create_task(self._call(replica, "ping", (), deadline)) for replica in self._replicas.values()]
+        try:
+            for answer in asyncio.as_completed(asked):
+                with suppress(TransientError, TimeoutError):
+                    if await answer:
+                        return True
+            return False
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
 
     async def call(self, method: str, *arguments: Any, deadline: float) -> Any:
         """Ask one replica.
@@ -82,7 +130,10 @@ class NamedReplicas:
 
     def _best(self, tried: set[str]) -> _Replica:
         now = time.monotonic()
-        return min(self._replicas.values(), key=lambda one: (one.name in tried, now < one.avoided_until, one.busy))
+        return min(
+            self._replicas.values(),
+            key=lambda one: (one.name in tried, now < one.avoided_until, not one.is_first_choice, one.busy),
+        )
 
     async def _call(self, replica: _Replica, method: str, arguments: tuple[Any, ...], deadline: float) -> Any:
         replica.busy += 1
@@ -101,6 +152,8 @@ class NamedReplicas:
         except (TimeoutError, asyncio.CancelledError):
             if reference is not None:
                 ray.cancel(reference)  # nobody waits for it any more
+            if time.monotonic() >= deadline - _ABOUT_S:
+                replica.avoided_until = time.monotonic() + _SILENT_FOR_S
             raise
         finally:
             replica.busy -= 1

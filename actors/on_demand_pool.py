@@ -7,8 +7,7 @@ import time
 from typing import NamedTuple
 
 from labelstream.actors.actor_names import CROSS_ENCODER, LABELLER, RANKER
-from labelstream.actors.named_replicas import NamedReplicas
-from labelstream.schemas.errors import TransientError
+from labelstream.actors.named_replicas import NamedReplicas, Reserve
 from labelstream.schemas.judgements import JudgeDescription
 from labelstream.schemas.settings import Settings
 
@@ -43,8 +42,9 @@ class Pool(NamedTuple):
     @classmethod
     def of(cls, settings: Settings) -> Pool:
         """Those that run under their names."""
+        labeller = settings.labeller
         return cls(
-            NamedReplicas(settings, LABELLER, settings.labeller.replicas),
+            NamedReplicas(settings, LABELLER, labeller.replicas, Reserve(labeller.reserved, labeller.target_requests)),
             NamedReplicas(settings, CROSS_ENCODER, settings.encoder.replicas_if_enabled),
             NamedReplicas(settings, RANKER, 1),
         )
@@ -53,12 +53,6 @@ class Pool(NamedTuple):
         """Kinds of which no replica answers; the ranker answers once champion and catalogue are loaded."""
         kinds = {LABELLER: self.labellers, CROSS_ENCODER: self.cross_encoders, RANKER: self.rankers}
         asked = {name: replicas for name, replicas in kinds.items() if replicas.count}
-        answers = await asyncio.gather(*map(_answers, asked.values()))
+        deadline = time.monotonic() + _PING_S
+        answers = await asyncio.gather(*(replicas.any_answers(deadline) for replicas in asked.values()))
         return [name for name, there in zip(asked, answers, strict=True) if not there]
-
-
-async def _answers(replicas: NamedReplicas) -> bool:
-    try:
-        return bool(await replicas.call("ping", deadline=time.monotonic() + _PING_S))
-    except (TransientError, TimeoutError):
-        return False

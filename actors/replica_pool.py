@@ -47,13 +47,13 @@ class ReplicaPool:
     Args:
         name: What they are, for messages.
         find: The handle of a replica by its number; raises ``ValueError`` where there is none.
-        count: How many there are at first.
+        numbers: Those that there are at first.
         answer_timeout_s: A replica that owes an answer for longer is restarted.
     """
 
-    def __init__(self, name: str, find: Callable[[int], Any], count: int, answer_timeout_s: float) -> None:
+    def __init__(self, name: str, find: Callable[[int], Any], numbers: Iterable[int], answer_timeout_s: float) -> None:
         self._name, self._find = name, find
-        self._replicas = [_Replica(index, find(index)) for index in range(count)]
+        self._replicas = [_Replica(index, find(index)) for index in numbers]
         self._answer_timeout_s = answer_timeout_s
         self._numbers = itertools.count()
 

@@ -23,7 +23,7 @@ class Work:
         at: Monotonic seconds.
         lag: Records in Kafka that the lake does not have; 0 where there is no stream.
         records: Records in the lake.
-        busy_s: Seconds in which the Labellers had work, each since its start, added up.
+        busy_s: Seconds in which the Labellers that the stream may ask had work, each since its start, added up.
         requests: HTTP requests that the Labellers have now.
     """
 
@@ -85,7 +85,7 @@ class ScalingRule:
         return work.at - self._seen[0].at >= self._window_s
 
     def _is_too_much(self, serving: int) -> bool:
-        late = self._drain_s() > self._settings.drain_target_s and self._busy() >= _BUSY * serving
+        late = self._drain_s() > self._settings.drain_target_s and self._busy() >= _BUSY * self._for_stream(serving)
         return late or self._requests() > self._settings.target_requests * serving
 
     def _quiet_for_long(self, now: float, there: int) -> bool:
@@ -100,7 +100,7 @@ class ScalingRule:
         return (
             fewer >= settings.replicas
             and self._drain_s() <= settings.drain_target_s / 2
-            and self._busy() <= _ROOM * fewer
+            and self._busy() <= _ROOM * self._for_stream(fewer)
             and self._requests() <= _ROOM * settings.target_requests * fewer
         )
 
@@ -111,6 +111,9 @@ class ScalingRule:
             return 0.0
         pace = (last.records - first.records) / (last.at - first.at)
         return last.lag / pace if pace > 0 else float("inf")
+
+    def _for_stream(self, labellers: int) -> int:
+        return labellers - self._settings.reserved
 
     def _busy(self) -> float:
         """Labellers that had work, on average."""

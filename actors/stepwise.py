@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
+import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -72,15 +73,24 @@ class StepwiseThread:
 
     Args:
         name: Of the thread.
+        clock: Monotonic seconds.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._step_began: float | None = None
         self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._jobs: list[_Job[Any]] = []  # heap: most urgent job first
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
+
+    @property
+    def step_s(self) -> float:
+        """Seconds that the step under way has taken so far; 0 between steps."""
+        began = self._step_began
+        return 0.0 if began is None else self._clock() - began
 
     def submit(self, steps: Steps[Answer], *, priority: int = 0) -> Future[Answer]:
         """Have a job done; any thread may call.
@@ -111,7 +121,10 @@ class StepwiseThread:
 
     def _run(self) -> None:
         while (job := self._next()) is not None:
-            if job.go_on():
+            self._step_began = self._clock()
+            goes_on = job.go_on()
+            self._step_began = None
+            if goes_on:
                 with self._changed:
                     heapq.heappush(self._jobs, job)
         for job in self._jobs:

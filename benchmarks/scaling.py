@@ -53,7 +53,7 @@ class FixedTimeLabeller:
 
     service_rate = 1000.0
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, _: int = 0) -> None:
         self._levels = len(settings.scale.levels)
         self._seconds_of_a_pair = 1 / self.service_rate if self.service_rate else 0.0
         self._free_at = 0.0

@@ -25,7 +25,7 @@ class FixedTimeLabeller:
 
     seconds_a_pair = 0.05  # so that it is what all wait for, on a slow machine too
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, _: int = 0) -> None:
         self._meter, self._free_at = BusyMeter(), 0.0
         self._hurry = Path(settings.labeller.model) / HURRY
 
@@ -48,7 +48,7 @@ class FixedTimeLabeller:
 class ObedientLabeller:
     """Goes by what stands in a folder: how many requests it has, which one loads, which model the second one holds."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, _: int = 0) -> None:
         self._folder = Path(settings.labeller.model)
         if self._note("does not start", "") == ray.get_runtime_context().get_actor_name():
             raise ValueError("as it was told")
@@ -75,7 +75,7 @@ class ObedientLabeller:
 class KnownLabeller:
     """A Labeller, or a ranker, without a model."""
 
-    def __init__(self, _: Settings) -> None: ...
+    def __init__(self, *_: object) -> None: ...
 
     async def judge(self, queries: Sequence[str], *_: object) -> Judgements:
         return uniform(len(queries))

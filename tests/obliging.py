@@ -6,6 +6,8 @@ import asyncio
 import os
 from pathlib import Path
 
+import ray
+
 
 class Obliging:
     """Says who it is, and does what it is told; leaves notes in a folder."""
@@ -17,6 +19,12 @@ class Obliging:
 
     async def who(self) -> int:
         return os.getpid()
+
+    async def ping(self) -> bool:
+        name = ray.get_runtime_context().get_actor_name()
+        if (self._notes / f"{name} hangs").exists():
+            await asyncio.Event().wait()
+        return not (self._notes / f"the model of {name} hangs").exists()
 
     async def ponder(self) -> None:
         """Never comes to an end by itself."""

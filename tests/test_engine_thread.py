@@ -91,6 +91,20 @@ def test_a_patient_prompt_of_more_tokens_than_may_be_inside_goes_in_alone():
     assert engine.fullest == 1
 
 
+def test_a_step_that_does_not_end_is_seen():
+    engine, now = GatedEngine(), [5.0]
+    thread = EngineThread(lambda: engine, levels=2, limit=8, clock=lambda: now[0])
+    assert thread.step_s == 0
+    answer = thread.submit([[0, 1]], same)
+    assert engine.asked.wait(TIMEOUT)
+    now[0] = 47
+    assert thread.step_s == 42
+    engine.gate.set()
+    answer.result(TIMEOUT)
+    thread.close()
+    assert thread.step_s == 0
+
+
 def test_batches_of_one_priority_go_in_the_order_they_came():
     engine = GatedEngine()
     with running(engine, limit=1) as thread:

@@ -248,3 +248,26 @@ def test_a_backlog_brings_a_labeller_that_gets_work_and_nothing_is_lost(
         assert application.stop() == 0
     with Lake(settings.lake, read_only=True) as lake:
         log.check(lake)
+
+
+@pytest.mark.slow
+@pytest.mark.broker
+def test_the_stream_leaves_those_alone_that_are_reserved_for_requests(
+    kafka: KafkaCluster, fresh_topics: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(model_pool, "Labeller", FixedTimeLabeller)
+    (tmp_path / HURRY).touch()
+    labeller = LabellerSettings(model=str(tmp_path), cpus=0, replicas=2, reserved=1)
+    other = {"encoder": EncoderSettings(enabled=False), "ray": RaySettings(namespace=NAMESPACE), "labeller": labeller}
+    settings = stream_settings(tmp_path, fresh_topics(kafka.bootstrap_servers)).model_copy(update=other)
+    ensure_topics(settings.kafka)
+    log = KnownLog(12, 40)
+    log.send_products(settings.kafka)
+    log.send_events(settings.kafka)
+    with Application(settings) as application:
+        look_until(application, application.is_drained, "all is drained")
+        work = work_reports(settings, application.scaling.count.numbers)
+        assert application.stop() == 0
+    assert (work["labeller-0"].batches, work["labeller-1"].pairs) == (0, len(log.pairs))
+    with Lake(settings.lake, read_only=True) as lake:
+        log.check(lake)

@@ -19,7 +19,7 @@ from ray.exceptions import RayTaskError
 from stream import wait_until
 
 from labelstream.actors.cluster import start_actor
-from labelstream.actors.named_replicas import NamedReplicas
+from labelstream.actors.named_replicas import NO_RESERVE, NamedReplicas, Reserve
 from labelstream.actors.remote import actor_options
 from labelstream.actors.replica_watch import ReplicaWatch, WatchedReplica
 from labelstream.schemas.errors import BadRecord, ModelUnavailable, SettingsError
@@ -33,11 +33,11 @@ NAMESPACE = SETTINGS.ray.namespace
 class Few:
     """A few replicas of a kind that no other test uses, and calls to them."""
 
-    def __init__(self, notes: Path, count: int) -> None:
+    def __init__(self, notes: Path, count: int, reserve: Reserve = NO_RESERVE) -> None:
         self.notes, self.kind = notes, f"kind-{uuid.uuid4().hex[:8]}"
         self.actors = [self.start(index) for index in range(count)]
         self.pids = [ray.get(actor.who.remote(), timeout=TIMEOUT) for actor in self.actors]
-        self.replicas = NamedReplicas(SETTINGS, self.kind, count)
+        self.replicas = NamedReplicas(SETTINGS, self.kind, count, reserve)
 
     def start(self, index: int, **options: Any) -> Any:
         environment = {"PYTHONPATH": str(Path(__file__).parent)}  # where Obliging is
@@ -167,6 +167,77 @@ def test_replicas_that_come_are_asked_and_those_that_go_are_not(tmp_path: Path):
         await asyncio.gather(pondering, return_exceptions=True)
 
     run(ask())
+
+
+def test_those_of_the_reserve_are_asked_first_until_they_have_enough(tmp_path: Path):
+    few = Few(tmp_path, 2, Reserve(1, calls=2))
+
+    async def ask() -> list[int]:
+        pondering = [await few.pondering()]
+        answers = [await few.call("who")]
+        pondering.append(await few.pondering())
+        answers.append(await few.call("who"))
+        for call in pondering:
+            call.cancel()
+        await asyncio.gather(*pondering, return_exceptions=True)
+        return [*answers, await few.call("who")]
+
+    assert run(ask()) == [few.pids[0], few.pids[1], few.pids[0]]
+
+
+def test_one_that_has_let_a_deadline_pass_is_asked_after_the_others(tmp_path: Path):
+    few = Few(tmp_path, 2)
+
+    async def ask() -> set[int]:
+        with pytest.raises(TimeoutError):
+            await (await few.pondering(within_s=1))
+        return {await few.call("who") for _ in range(3)}
+
+    assert run(ask()) == {few.pids[1]}
+
+
+def test_one_whose_caller_has_gone_is_asked_again(tmp_path: Path):
+    few = Few(tmp_path, 2)
+
+    async def ask() -> int:
+        pondering = await few.pondering()
+        pondering.cancel()
+        await asyncio.gather(pondering, return_exceptions=True)
+        return int(await few.call("who"))
+
+    assert run(ask()) == few.pids[0]
+
+
+@pytest.mark.parametrize(
+    ("notes", "expected"),
+    [
+        ([], True),
+        (["{0} hangs"], True),
+        (["the model of {0} hangs"], True),
+        (["{0} hangs", "the model of {1} hangs"], False),
+        (["the model of {0} hangs", "the model of {1} hangs"], False),
+    ],
+)
+def test_they_answer_as_long_as_one_of_them_does(notes: list[str], expected: bool, tmp_path: Path):
+    few = Few(tmp_path, 2)
+    for note in notes:
+        (tmp_path / note.format(f"{few.kind}-0", f"{few.kind}-1")).touch()
+    within_s = TIMEOUT if expected else 2  # who hangs is waited for until the end
+
+    async def ask() -> bool:
+        return await few.replicas.any_answers(time.monotonic() + within_s)
+
+    assert run(ask()) is expected
+
+
+def test_one_that_is_dead_does_not_answer(tmp_path: Path):
+    few = Few(tmp_path, 1)
+    ray.kill(few.actors[0])
+
+    async def ask() -> bool:
+        return await few.replicas.any_answers(time.monotonic() + TIMEOUT)
+
+    assert run(ask()) is False
 
 
 def test_a_replica_that_restarts_is_waited_for(tmp_path: Path):

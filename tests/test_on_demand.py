@@ -45,12 +45,20 @@ class CountingReplicas:
             self.calls.append((method, *arguments))
         return self.answer(*arguments) if arguments else True
 
+    async def any_answers(self, deadline: float) -> bool:
+        assert deadline > time.monotonic()
+        return True
+
 
 class AbsentReplicas(CountingReplicas):
     """Is not there."""
 
     async def call(self, method: str, *_: Any, **__: Any) -> Any:
         raise ModelUnavailable(f"{method}: nobody is there")
+
+    async def any_answers(self, deadline: float) -> bool:
+        assert deadline > time.monotonic()
+        return False
 
 
 class SlowReplicas(CountingReplicas):

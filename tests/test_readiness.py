@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 
 from labelstream.actors.application import Progress
-from labelstream.actors.readiness import pool_names, stream_answers
+from labelstream.actors.busy_meter import WorkReport
+from labelstream.actors.readiness import models_answer, pool_names, stream_answers
 from labelstream.actors.writer import LakeStatus
 from labelstream.schemas.settings import Settings
 from labelstream.streaming.ingest import IngestReport
@@ -26,6 +27,13 @@ def test_a_stream_answers_when_its_writer_and_every_ingest_do():
 )
 def test_a_stream_that_does_not(progress: Progress | None):
     assert not stream_answers(SETTINGS, progress)
+
+
+def test_models_answer_when_each_has_reported_and_none_hangs():
+    well, hanging = WorkReport(1, 2, 0, 0.5), WorkReport(1, 2, 0, 0.5, answers=False)
+    assert models_answer(["a", "b"], {"a": well, "b": well, "c": hanging})
+    assert not models_answer(["a", "b"], {"a": well})
+    assert not models_answer(["a", "b"], {"a": well, "b": hanging})
 
 
 def test_the_models_are_those_that_take_work():

@@ -32,7 +32,7 @@ class Shop:
 
     def __init__(self, there: int, used: int) -> None:
         self.actors = [FakeActor() for _ in range(there)]
-        self.pool = ReplicaPool("labeller", self.find, used, answer_timeout_s=60)
+        self.pool = ReplicaPool("labeller", self.find, range(used), answer_timeout_s=60)
 
     def find(self, index: int) -> FakeActor:
         if index >= len(self.actors):

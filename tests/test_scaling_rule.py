@@ -79,6 +79,13 @@ def test_what_is_kept_up_with_changes_nothing():
     assert Fleet().follow(Backlog(arrivals=90, lag=500), 10_000) == []
 
 
+def test_one_that_the_stream_leaves_alone_does_not_make_the_others_look_idle():
+    """Of two, the stream asks one, which always has work: half of the time of both."""
+    kept_free = SETTINGS.model_copy(update={"replicas": 2, "reserved": 1})
+    rule, backlog = ScalingRule(kept_free), Backlog(arrivals=500)
+    assert [rule.wanted(backlog.go_on(1), 2) for _ in range(8)] == [2] * 6 + [3] * 2
+
+
 def test_a_lag_that_the_labellers_do_not_cause_brings_none():
     """The lake is slow: records wait, and so do the Labellers."""
     rule = ScalingRule(SETTINGS)

@@ -150,6 +150,17 @@ def test_the_most_labellers_are_not_fewer_than_the_least(monkeypatch: pytest.Mon
         Settings.load()
 
 
+def test_the_stream_has_a_labeller_beside_those_of_requests(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LABELSTREAM_LABELLER_REPLICAS", "3")
+    monkeypatch.setenv("LABELSTREAM_LABELLER_RESERVED", "2")
+    assert Settings.load().labeller.for_stream([0, 1, 2, 7]) == [2, 7]
+    monkeypatch.setenv("LABELSTREAM_LABELLER_RESERVED", "3")
+    with pytest.raises(
+        SettingsError, match=r"LABELLER_RESERVED: must be less than LABELSTREAM_LABELLER_REPLICAS, which is 3"
+    ):
+        Settings.load()
+
+
 def test_an_adapter_has_a_name_and_a_folder():
     assert LabellerSettings(adapter="shop=/models/shop").adapter == "shop=/models/shop"
 

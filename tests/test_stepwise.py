@@ -54,6 +54,20 @@ def test_an_urgent_job_goes_before_the_next_step_of_a_patient_one(work: Work, th
     assert work.done == ["patient", "urgent", "urgent", "patient", "patient", "patient"]
 
 
+def test_a_step_that_does_not_end_is_seen(work: Work):
+    now = [5.0]
+    thread = StepwiseThread("test", clock=lambda: now[0])
+    assert thread.step_s == 0
+    answer = thread.submit(work.job("long", 1, gated=True))
+    assert work.started.wait(TIMEOUT)
+    now[0] = 47
+    assert thread.step_s == 42
+    work.gate.set()
+    answer.result(TIMEOUT)
+    thread.close()
+    assert thread.step_s == 0
+
+
 def test_jobs_of_one_priority_go_in_the_order_they_came(work: Work, thread: StepwiseThread):
     futures = [thread.submit(work.job(name, 2, gated=True)) for name in "abc"]
     work.gate.set()

@@ -90,7 +90,7 @@ class Watched:
     def observe(self) -> Observed:
         """A look; safe from any thread."""
         from labelstream.actors.metrics import Observed
-        from labelstream.actors.readiness import pool_names, stream_answers
+        from labelstream.actors.readiness import models_answer, pool_names, stream_answers
         from labelstream.actors.work_reports import work_reports
 
         progress = self.progress
@@ -99,7 +99,7 @@ class Watched:
         labellers = progress.labellers
         numbers = labellers.numbers if labellers else ()
         work = work_reports(self._settings, numbers)
-        ready = stream_answers(self._settings, progress) and work.keys() >= set(pool_names(self._settings, numbers))
+        ready = stream_answers(self._settings, progress) and models_answer(pool_names(self._settings, numbers), work)
         return Observed(ready, progress, work, learning=self.learning.value, labellers=labellers)
 
 
