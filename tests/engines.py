@@ -9,7 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from patience import TIMEOUT
 
+from labelstream.actors.engine_thread import Engine
 from labelstream.actors.label_engine import LabelEngine
+from labelstream.actors.priorities import REQUEST_PRIORITY, STREAM_PRIORITY
 
 
 class EchoEngine:
@@ -59,6 +61,14 @@ class GatedEngine(EchoEngine):
         self.asked.set()
         self.gate.wait(timeout=TIMEOUT)
         return super().step()
+
+
+def assert_a_request_overtakes(engine: Engine) -> None:
+    """An engine that takes two prompts a step, full of the stream's, begins with the one for which somebody waits."""
+    for request in range(6):
+        engine.add(request, [5 + request, 6, 7], STREAM_PRIORITY)
+    engine.add(6, [4, 6, 7], REQUEST_PRIORITY)
+    assert [request for request, _ in sorted(engine.step())] == [0, 6]
 
 
 def assert_order_is_kept(engine: LabelEngine, pairs: tuple[list[str], list[str]], callers: int, atol: float) -> None:

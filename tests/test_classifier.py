@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engines import assert_order_is_kept
+from engines import assert_a_request_overtakes, assert_order_is_kept
 from models import BERT_TOKENS, byte_level_tokenizer, shop_texts, tiny_classifier
 from patience import TIMEOUT
 
 from labelstream.actors import pair_scorer
 from labelstream.actors.label_engine import LabelEngine
 from labelstream.actors.pair_scorer import PairScorer
+from labelstream.actors.vllm_classifier import VllmClassifier
 from labelstream.schemas.errors import BadRecord, ModelUnusable, SettingsError
 from labelstream.schemas.model_settings import EncoderSettings
 from labelstream.schemas.pair_encoder import PairEncoder
@@ -91,6 +92,11 @@ def test_probabilities_are_those_of_transformers_on_the_same_token_ids(engine: L
     assert expected.std(axis=0).min() > 0.01, "a model that always says the same would prove nothing"
     assert not judgements.errors
     assert judgements.shortened.tolist() == [False] * 63 + [True]
+
+
+def test_a_request_overtakes_prompts_that_are_inside_vllm(model: Path):
+    with closing(VllmClassifier(settings_of(model, labeller={"max_sequences": 2}), model)) as engine:
+        assert_a_request_overtakes(engine)
 
 
 def test_half_precision_is_close(model: Path, load: Callable[[Settings], LabelEngine], pairs: Pairs):

@@ -2,16 +2,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from engines import assert_order_is_kept
+from engines import assert_a_request_overtakes, assert_order_is_kept
 from models import SPECIAL_TOKENS, shop_texts, tiny_adapter, tiny_llama
 from patience import TIMEOUT
 
 from labelstream.actors.label_engine import LabelEngine
+from labelstream.actors.vllm_engine import VllmEngine
 from labelstream.schemas.errors import BadRecord, MissingDependency, ModelUnavailable, ModelUnusable
 from labelstream.schemas.prompt import Prompt
 from labelstream.schemas.prompt_encoder import EncodedPrompt, PromptEncoder
@@ -155,6 +157,11 @@ def test_adapter_by_name_changes_answers_and_version(model: Path, tmp_path: Path
         assert tuned.describe().model_version != engine.describe().model_version
     finally:
         tuned.close()
+
+
+def test_a_request_overtakes_prompts_that_are_inside_vllm(model: Path):
+    with closing(VllmEngine(settings_of(model, max_sequences=2), model, [5, 6, 7])) as engine:
+        assert_a_request_overtakes(engine)
 
 
 def test_dead_engine_fails_its_futures(model: Path, pairs: Pairs):
