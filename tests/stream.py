@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from patience import TIMEOUT
 from standins import services
@@ -20,6 +20,9 @@ from labelstream.streaming.kafka_client import make_consumer
 from labelstream.streaming.lake import Lake
 from labelstream.streaming.local_store import LocalStore
 from labelstream.streaming.publish import Outgoing, publish
+
+if TYPE_CHECKING:
+    from labelstream.actors.application import Application, Progress
 
 PRODUCTS = 40
 ACTIONS = ("impression", "click", "add_to_cart", "purchase", "brand_filter")
@@ -171,3 +174,17 @@ def wait_until(
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}\n{explain()}"
         time.sleep(every)
+
+
+def look_until(
+    application: Application, is_so: Callable[[Progress], bool], what: str, seconds: float = TIMEOUT
+) -> None:
+    """Look after the application, as ``labelstream run`` does, until something is so."""
+    progress = application.look()
+
+    def looks_so() -> bool:
+        nonlocal progress
+        progress = application.look()
+        return is_so(progress)
+
+    wait_until(looks_so, seconds, what, every=0.1, explain=lambda: str(progress))

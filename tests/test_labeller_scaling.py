@@ -12,7 +12,7 @@ import pytest
 import ray
 from labellers import HURRY, FixedTimeLabeller, ObedientLabeller
 from patience import TIMEOUT
-from stream import KnownLog, stream_settings, wait_until
+from stream import KnownLog, look_until, stream_settings, wait_until
 from uniform import JUDGE
 
 from labelstream.actors import labeller_scaling, model_pool
@@ -204,14 +204,6 @@ def test_one_that_cannot_start_again_is_dead_for_good(fleet: Fleet):
     ray.kill(fleet.pool.labellers[1], no_restart=False)
     wait_until(lambda: fleet.look().numbers == (0,), what="it is noticed")
     fleet.wait_for_names("labeller-0")
-
-
-def look_until(application: Application, is_so: Callable[[Progress], bool], what: str) -> None:
-    """Look after the application, as ``labelstream run`` does, until something is so."""
-    deadline = time.monotonic() + TIMEOUT
-    while not is_so(progress := application.look()):
-        assert time.monotonic() < deadline, f"not within {TIMEOUT} s: {what}\n{progress}"
-        time.sleep(0.1)
 
 
 @pytest.mark.slow
