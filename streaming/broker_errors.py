@@ -28,10 +28,12 @@ _SETTINGS_ERRORS = (
     kafka_errors.InvalidReplicationFactorError,
     kafka_errors.InvalidConfigurationError,
     kafka_errors.PolicyViolationError,
-    ssl.SSLError,
     FileNotFoundError,  # a certificate file
     PermissionError,
 )
+
+# The other end has gone in the middle of it; all else that is of TLS is a matter of certificates and versions.
+_TLS_ENDED = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
 _SIZE_ERRORS = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
 
@@ -50,7 +52,7 @@ _TRANSIENT_ERRORS = (
 
 def as_transient(error: BaseException) -> BrokerUnavailable | None:
     """The transient error of ours that an error of kafka-python or of a socket means, if it means one."""
-    if isinstance(error, _SETTINGS_ERRORS):
+    if _is_refusal(error):
         return None
     if isinstance(error, _TRANSIENT_ERRORS) or getattr(error, "retriable", False):
         return BrokerUnavailable(f"{error}; check that the brokers of LABELSTREAM_KAFKA_BOOTSTRAP_SERVERS are up")
@@ -59,11 +61,19 @@ def as_transient(error: BaseException) -> BrokerUnavailable | None:
 
 def as_settings_error(error: BaseException) -> SettingsError | None:
     """The settings error that an error of kafka-python or of TLS means, if it means one."""
-    if isinstance(error, _SETTINGS_ERRORS):
+    if _is_refusal(error):
         return SettingsError(f"{error}; check the LABELSTREAM_KAFKA_ settings and this user's rights in Kafka")
     if isinstance(error, _SIZE_ERRORS):
         return SettingsError(f"a record is too large: {error}; raise max.message.bytes of the topic")
     return None
+
+
+def _is_refusal(error: BaseException | None) -> bool:
+    if isinstance(error, kafka_errors.KafkaConnectionError):  # what kafka-python makes of a handshake that fails
+        return isinstance(error.__context__, ssl.SSLError) and _is_refusal(error.__context__)
+    if isinstance(error, ssl.SSLError):
+        return not isinstance(error, _TLS_ENDED)
+    return isinstance(error, _SETTINGS_ERRORS)
 
 
 @contextmanager
@@ -106,7 +116,7 @@ def connect(make: Callable[..., Any], options: dict[str, Any]) -> Any:
         return networks[-1]
 
     try:
-        with broker_errors(), _Refusals() as refusals:
+        with broker_errors(), _Refusals(len(options["bootstrap_servers"])) as refusals:
             return make(kafka_client=remember, **options)
     except LabelstreamError as error:
         for network in networks:
@@ -122,18 +132,30 @@ def _with_hint(error: LabelstreamError, options: dict[str, Any]) -> LabelstreamE
 
 
 class _Refusals(logging.Handler):
-    """Listens to kafka-python's log for an error that a person has to put right, while a client is made."""
+    """Listens to kafka-python's log for an error that a person has to put right, while a client is made.
+
+    kafka-python would try again until its time is over: half a minute in which a wrong password is sent dozens of
+    times. Where its search for a broker says that one has refused us, that search is ended.
+
+    Args:
+        brokers: That many may refuse us first: one of them may have a wrong certificate, and the next a right one.
+    """
 
     _log = logging.getLogger("kafka.net.manager")
 
-    def __init__(self) -> None:
+    def __init__(self, brokers: int) -> None:
         super().__init__(logging.WARNING)
         self.first: SettingsError | None = None
+        self._brokers = brokers
 
     def emit(self, record: logging.LogRecord) -> None:
         for value in record.args if isinstance(record.args, tuple) else ():
-            if isinstance(value, BaseException):
-                self.first = self.first or as_settings_error(value)
+            refusal = as_settings_error(value) if isinstance(value, BaseException) else None
+            self.first = self.first or refusal
+            if refusal is not None and record.funcName == "_do_bootstrap":
+                self._brokers -= 1
+                if self._brokers <= 0:
+                    raise refusal
 
     def __enter__(self) -> _Refusals:
         self._log.addHandler(self)

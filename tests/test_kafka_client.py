@@ -21,6 +21,13 @@ from labelstream.streaming.publish import Outgoing, publish
 from labelstream.streaming.topics import EndOffsets, ensure_topics
 
 
+def handshake(error: OSError) -> kafka_errors.KafkaConnectionError:
+    """As kafka-python tells of a TLS handshake that fails."""
+    told = kafka_errors.KafkaConnectionError(f"Handshake failed: {error}")
+    told.__context__ = error
+    return told
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -32,6 +39,9 @@ from labelstream.streaming.topics import EndOffsets, ensure_topics
         kafka_errors.OutOfOrderSequenceNumberError(),
         ConnectionRefusedError(111, "refused"),
         TimeoutError(),
+        ssl.SSLEOFError(8, "EOF occurred in violation of protocol"),
+        handshake(ssl.SSLZeroReturnError(6, "closed")),
+        handshake(ConnectionResetError(104, "reset")),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -48,6 +58,8 @@ def test_what_may_pass_is_transient(error: Exception):
         kafka_errors.InvalidReplicationFactorError(),
         kafka_errors.KafkaConfigurationError("no"),
         ssl.SSLCertVerificationError("self-signed"),
+        handshake(ssl.SSLCertVerificationError("self-signed")),
+        handshake(ssl.SSLError(1, "wrong version number")),
         FileNotFoundError(2, "No such file", "ca.pem"),
     ],
     ids=lambda error: type(error).__name__,

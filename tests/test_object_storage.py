@@ -7,17 +7,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
+from certificates import self_signed
 from lakes import EVENTS, a_commit, all_settings, count, label_rows, product_rows, query_rows
 from object_storage import KEY, SECRET, ObjectStorage, moto_server, object_storage
 from postgres import postgres_server
@@ -331,21 +325,6 @@ def test_what_no_other_try_mends_names_the_setting(
 def test_names_in_an_address_decide_nothing(storage: ObjectStorage, settings: LakeSettings):
     storage.fault = lambda _method, _path: ("403 Forbidden", "AccessDenied")
     refused(settings.model_copy(update={"data_path": "s3://busy-retry/timed-out/HTTP-503"}), "S3_KEY_ID")
-
-
-def self_signed(folder: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "object storage")])
-    now = datetime.now(UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
-    address = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))])
-    certificate = builder.add_extension(address, critical=False).sign(key, hashes.SHA256())
-    files = folder / "certificate.pem", folder / "key.pem"
-    files[0].write_bytes(certificate.public_bytes(Encoding.PEM))
-    files[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return files
 
 
 def test_a_certificate_is_checked_and_may_be_of_ones_own(moto: int, bucket: str, tmp_path: Path):

@@ -1,0 +1,111 @@
+"""The rights and the settings of the manifests, on a real broker with TLS, passwords and access control."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from labellers import HURRY, FixedTimeLabeller
+from manifests import of_kind
+from pydantic import SecretStr
+from secured_kafka import SecuredKafka, secured_kafka
+from stream import KnownLog, look_until, stream_settings
+
+from labelstream.actors import model_pool
+from labelstream.actors.application import Application
+from labelstream.schemas.errors import SettingsError
+from labelstream.schemas.model_settings import EncoderSettings, LabellerSettings
+from labelstream.schemas.settings import KafkaSettings, RaySettings
+from labelstream.streaming.kafka_client import make_consumer
+from labelstream.streaming.lake import Lake
+from labelstream.streaming.topics import EndOffsets, ensure_topics, partitions_of
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.broker,
+    # kafka-python leaves the socket of a handshake that failed to the garbage collector.
+    pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning"),
+]
+
+NAMESPACE = "secured"
+OVERLAY = "gpu"
+
+
+@pytest.fixture(scope="module")
+def secured(kafka_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
+    """With the topics, and the users that the manifests have."""
+    with secured_kafka(kafka_home, tmp_path_factory.mktemp("kafka")) as running:
+        ensure_topics(running.administrator)
+        for user in of_kind(OVERLAY, "KafkaUser"):
+            running.add_user(user["metadata"]["name"], user["spec"]["authorization"]["acls"])
+        running.add_user("stranger", [])
+        yield running
+
+
+@pytest.fixture
+def small_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=":")  # where the stand-in is
+    ray.init(
+        "local",
+        num_cpus=1,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="error",
+        namespace=NAMESPACE,
+        object_store_memory=80 << 20,
+        _node_ip_address="127.0.0.1",
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.usefixtures("small_ray")
+def test_the_rights_are_enough_for_the_whole_stream(
+    secured: SecuredKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(model_pool, "Labeller", FixedTimeLabeller)
+    (tmp_path / HURRY).touch()
+    other = {
+        "encoder": EncoderSettings(enabled=False),
+        "ray": RaySettings(namespace=NAMESPACE),
+        "labeller": LabellerSettings(model=str(tmp_path), cpus=0),
+    }
+    settings = stream_settings(tmp_path, secured.user("labelstream")).model_copy(update=other)
+    toolbox = secured.user("labelstream-toolbox")
+    assert ensure_topics(toolbox) == [], "it sees all of them"
+    log = KnownLog(13, 40)
+    log.send_products(toolbox)
+    log.send_events(toolbox)
+    with Application(settings) as application:
+        look_until(application, application.is_drained, "all is drained")
+        assert application.stop() == 0
+    with Lake(settings.lake, read_only=True) as lake:
+        log.check(lake)
+    assert records(secured.administrator, settings.kafka.labels_topic) == len(log.pairs)
+    assert records(secured.administrator, settings.kafka.dead_letters_topic) == log.outcomes["dead_lettered"]
+
+
+def records(settings: KafkaSettings, topic: str | None) -> int:
+    """How many a topic has had, markers of transactions not counted, of which there are none."""
+    assert topic is not None
+    with closing(make_consumer(settings, group=False)) as consumer:
+        return sum(consumer.end_offsets(partitions_of(consumer, topic)).values())
+
+
+@pytest.mark.parametrize(
+    ("user", "changes", "named"),
+    [
+        ("labelstream", {"sasl_password": SecretStr("wrong")}, "LABELSTREAM_KAFKA_"),
+        ("nobody", {}, "LABELSTREAM_KAFKA_"),
+        ("labelstream", {"ssl_cafile": None}, "CERTIFICATE_VERIFY_FAILED"),
+        ("stranger", {}, "LABELSTREAM_KAFKA_"),
+    ],
+)
+def test_who_is_refused_is_told_so_at_once(secured: SecuredKafka, user: str, changes: dict[str, Any], named: str):
+    kafka = secured.user(user, **changes)
+    with pytest.raises(SettingsError, match=named), EndOffsets(kafka, kafka.input_topics) as end_offsets:
+        end_offsets()
