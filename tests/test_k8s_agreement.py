@@ -14,6 +14,7 @@ import pytest
 import typer
 from endpoints import FailingServices, client
 from manifests import OVERLAYS, ROOT, Pod, of_kind, one, pods, rendered, serve_config, settings_of
+from ray._private import ray_constants
 from ray.autoscaler._private.kuberay.autoscaling_config import _get_custom_resources
 
 from labelstream.cli import app
@@ -22,8 +23,9 @@ from labelstream.schemas.errors import ModelUnavailable, SettingsError
 from labelstream.schemas.settings import PREFIX, Settings
 from labelstream.streaming.kafka_client import client_options
 
+RAY_DRAIN = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
 each_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
-OTHER_VARIABLES = {"HF_HUB_OFFLINE", "RAY_USAGE_STATS_ENABLED", "VLLM_NO_USAGE_STATS"}
+OTHER_VARIABLES = {"HF_HUB_OFFLINE", RAY_DRAIN, "RAY_USAGE_STATS_ENABLED", "VLLM_NO_USAGE_STATS"}
 # What the Secret of docs/deploy.md may hold, by the name of the variable.
 SECRET_VARIABLES = {"PGPASSWORD", "LABELSTREAM_LAKE_S3_KEY_ID", "LABELSTREAM_LAKE_S3_SECRET"}
 
@@ -337,14 +339,22 @@ def test_labellers_that_come_with_the_lag_use_their_group_to_the_full(overlay: s
 
 @each_overlay
 def test_pods_have_the_time_that_a_graceful_end_takes(overlay: str, monkeypatch: pytest.MonkeyPatch):
-    """Batches in flight, then the answers under way, then the labels to be kept: as Models gets it from Ray Serve."""
+    """Batches in flight, then the answers under way, then the labels to be kept: as Models gets it from Ray Serve.
+
+    Ray kills what is still there when its own time is over, whatever Kubernetes would have given.
+    """
+    assert hasattr(ray_constants, RAY_DRAIN), "the name of a variable that Ray does not read"
     settings, closing_s = loaded(overlay, monkeypatch), constants("actors/serving.py")["_CLOSING_S"]
     assert isinstance(closing_s, float)
     needed_s = settings.stream.shutdown_s + settings.endpoint.deadline_s + closing_s
     of_the_application = [pod for pod in pods(overlay) if pod.where.startswith("RayService")]
     assert len(of_the_application) >= 2
+    drain_s = float(settings_of(overlay)[RAY_DRAIN])
+    assert needed_s <= drain_s
     for pod in of_the_application:
-        assert pod.spec.get("terminationGracePeriodSeconds", 30) >= needed_s, pod.where
+        assert drain_s < pod.spec.get("terminationGracePeriodSeconds", 30), pod.where
+        read = [source.get("configMapRef", {}).get("name", "") for source in pod.containers[0]["envFrom"]]
+        assert any(name.startswith("labelstream-settings-") for name in read), pod.where
 
 
 @each_overlay
