@@ -130,18 +130,33 @@ def test_records_that_are_read_fit_and_can_become_dead_letters(overlay: str, mon
     assert largest[settings.kafka.dead_letters_topic or ""] >= 2 * max(events, products)
 
 
+def rights_of(overlay: str, user: str) -> dict[tuple[str, str], set[str]]:
+    """What a KafkaUser may do, by (type, name)."""
+    acls = one(overlay, "KafkaUser", user)["spec"]["authorization"]["acls"]
+    return {(acl["resource"]["type"], acl["resource"]["name"]): set(acl["operations"]) for acl in acls}
+
+
 @each_overlay
 def test_rights_are_the_narrowest(overlay: str, monkeypatch: pytest.MonkeyPatch):
     kafka = loaded(overlay, monkeypatch).kafka
-    acls = one(overlay, "KafkaUser", str(kafka.sasl_username))["spec"]["authorization"]["acls"]
-    rights = {(acl["resource"]["type"], acl["resource"]["name"]): set(acl["operations"]) for acl in acls}
-    assert rights == {
+    assert rights_of(overlay, str(kafka.sasl_username)) == {
         ("topic", kafka.events_topic): {"Describe", "Read"},
-        ("topic", kafka.products_topic): {"Describe", "DescribeConfigs", "Read"},
+        ("topic", kafka.products_topic): {"Describe", "Read"},
         ("topic", kafka.labels_topic): {"Describe", "Write"},
         ("topic", kafka.dead_letters_topic): {"Describe", "Write"},
         ("group", kafka.group): {"Describe", "Read"},
     }
+
+
+@each_overlay
+def test_only_the_toolbox_looks_at_the_configuration_of_a_topic(overlay: str, monkeypatch: pytest.MonkeyPatch):
+    """Its commands look whether the catalogue is compacted; stream and endpoint never do."""
+    products = loaded(overlay, monkeypatch).kafka.products_topic
+    assert rights_of(overlay, "labelstream-toolbox")["topic", products] == {"Describe", "DescribeConfigs", "Write"}
+    for path in [*(ROOT / "actors").rglob("*.py"), *(ROOT / "streaming").rglob("*.py")]:
+        text = path.read_text()
+        assert "describe_configs" not in text or path.name == "topics.py", path
+        assert "ensure_topics" not in text or path.name == "topics.py", path
 
 
 @each_overlay
