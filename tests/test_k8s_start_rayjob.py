@@ -31,6 +31,13 @@ def script() -> ModuleType:
     return module
 
 
+def test_a_start_may_wait_for_a_node_and_its_image():
+    """A Job's deadline runs from when it is made: what comes too late is given up, and nobody hears of it."""
+    for overlay in ("local", "gpu"):
+        job = one(overlay, "CronJob", "labelstream-retrain")["spec"]["jobTemplate"]["spec"]
+        assert job["activeDeadlineSeconds"] >= 1800, overlay
+
+
 class OneNamespace(BaseHTTPRequestHandler):
     """Keeps RayJobs as the API server would: names are made, a label selector selects."""
 
