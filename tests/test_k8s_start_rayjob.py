@@ -144,6 +144,14 @@ def test_a_copy_that_runs_is_left_alone(script: ModuleType):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("host", "address"), [("10.0.0.1", "https://10.0.0.1:443"), ("fd00:10:96::1", "https://[fd00:10:96::1]:443")]
+)
+def test_the_api_server_may_have_an_address_of_either_kind(script: ModuleType, host: str, address: str):
+    found = script.api_server({"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": "443"})
+    assert found == address
+
+
 def test_without_the_template_nothing_starts(
     script: ModuleType, namespace: tuple[str, dict[str, dict[str, Any]]], account: Path
 ):
