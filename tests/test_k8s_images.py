@@ -172,6 +172,14 @@ def test_nodes_of_one_cluster_have_the_same_ray_and_the_same_wire_formats():
         assert cpu[name] == gpu[name], name
 
 
+def test_the_gpu_image_has_one_nccl():
+    """Those for two CUDAs are one file, nvidia/nccl/lib/libnccl.so.2: torch would get whichever was unpacked last."""
+    pinned = pins("docker/requirements-gpu.txt")
+    cuda = pinned["cuda-toolkit"].partition(".")[0]
+    assert [name for name in pinned if name.startswith("nvidia-nccl-")] == [f"nvidia-nccl-cu{cuda}"]
+    assert "xgboost" not in pinned, "it asks for the NCCL of CUDA 12; rankers train on the CPU, with xgboost-cpu"
+
+
 # The oldest branch of drivers for each CUDA: NVIDIA's "CUDA Compatibility", minor version compatibility, on Linux.
 OLDEST_DRIVERS = {"12": "R525", "13": "R580"}
 
