@@ -271,6 +271,13 @@ def test_replicas_run_in_pods_of_the_service_only(overlay: str):
             assert has_room == is_of_the_service, (deployment["name"], group["groupName"])
 
 
+@pytest.mark.parametrize("overlay", ["gpu", "ray-cron-job"])
+def test_an_ingest_knows_the_pods_with_a_gpu_by_their_group(overlay: str):
+    groups = one(overlay, "RayService", "labelstream")["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    with_a_gpu = [g["groupName"] for g in groups if "nvidia.com/gpu" in str(g["template"]["spec"]["containers"])]
+    assert with_a_gpu == [constants("actors/ingest.py")["_GPU_GROUP"]]
+
+
 BYTES = {"Mi": 1 << 20, "Gi": 1 << 30}
 
 
