@@ -26,6 +26,9 @@ from labelstream.streaming.retry import Patience, patiently
 
 Client = TypeVar("Client")
 
+# The group of pods with a GPU on Kubernetes: KubeRay tells Ray the name of each group, as a label of its nodes.
+_GPU_GROUP = "labellers"
+
 
 class IngestActor:
     """One consumer of the group. ``run`` blocks; ``report`` and ``stop`` come in beside it.
@@ -134,6 +137,11 @@ class IngestActor:
 
 
 def ingest_options(settings: Settings, replica: int) -> dict[str, Any]:
-    """Ray's options for one ``IngestActor``: on a cluster, replicas go to different machines as far as there are."""
-    placement = {} if settings.ray.address is None else {"scheduling_strategy": "SPREAD"}
+    """Ray's options for one ``IngestActor``: on a cluster, replicas go to different machines as far as there are.
+
+    By itself Ray keeps what wants no GPU off nodes with one, but not when it spreads: an Ingest that restarts would
+    keep a GPU's pod from going.
+    """
+    spread = {"scheduling_strategy": "SPREAD", "label_selector": {"ray.io/node-group": f"!{_GPU_GROUP}"}}
+    placement: dict[str, Any] = {} if settings.ray.address is None else spread
     return actor_options(settings, f"ingest-{replica}", max_concurrency=4, **placement)

@@ -6,11 +6,12 @@ import gc
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from labelstream.actors.cgroup_memory import page_cache_counts_as_free
 from labelstream.actors.model_environment import model_environment
 from labelstream.actors.threads import compute_threads, processor_dtype
 from labelstream.schemas.errors import MissingDependency, ModelUnusable
@@ -148,7 +149,7 @@ def start_engine(labeller: LabellerSettings, arguments: dict[str, Any]) -> LLMEn
     if not labeller.gpus:
         torch.set_num_threads(compute_threads(labeller.threads))
     try:
-        with _hidden("llvmlite.binding.ffi"):
+        with _hidden("llvmlite.binding.ffi"), nullcontext() if labeller.gpus else page_cache_counts_as_free():
             return LLMEngine.from_engine_args(EngineArgs(**arguments))
     except (ValueError, RuntimeError, NotImplementedError, OSError) as error:
         reason = " ".join(str(error).split())[:500]

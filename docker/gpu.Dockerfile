@@ -1,7 +1,7 @@
 # The Labeller on GPUs. The same Python and the same Ray as the CPU image: both are nodes of one Ray cluster.
 #   docker build --file docker/gpu.Dockerfile --build-arg COMMIT=... --tag labelstream-gpu:0.1.0 .
 #
-# CUDA's libraries come with the wheels, the driver with the node's container runtime.
+# CUDA's libraries come with the wheels, the driver with the node's container runtime: CUDA 13 needs R580 or newer.
 ARG PYTHON_IMAGE=python:3.11.15-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build

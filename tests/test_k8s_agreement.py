@@ -14,6 +14,7 @@ import pytest
 import typer
 from endpoints import FailingServices, client
 from manifests import OVERLAYS, ROOT, Pod, of_kind, one, pods, rendered, serve_config, settings_of
+from ray._private import ray_constants
 from ray.autoscaler._private.kuberay.autoscaling_config import _get_custom_resources
 
 from labelstream.cli import app
@@ -22,8 +23,9 @@ from labelstream.schemas.errors import ModelUnavailable, SettingsError
 from labelstream.schemas.settings import PREFIX, Settings
 from labelstream.streaming.kafka_client import client_options
 
+RAY_DRAIN = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
 each_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
-OTHER_VARIABLES = {"HF_HUB_OFFLINE", "RAY_USAGE_STATS_ENABLED", "VLLM_NO_USAGE_STATS"}
+OTHER_VARIABLES = {"HF_HUB_OFFLINE", RAY_DRAIN, "RAY_USAGE_STATS_ENABLED", "VLLM_NO_USAGE_STATS"}
 # What the Secret of docs/deploy.md may hold, by the name of the variable.
 SECRET_VARIABLES = {"PGPASSWORD", "LABELSTREAM_LAKE_S3_KEY_ID", "LABELSTREAM_LAKE_S3_SECRET"}
 
@@ -128,18 +130,33 @@ def test_records_that_are_read_fit_and_can_become_dead_letters(overlay: str, mon
     assert largest[settings.kafka.dead_letters_topic or ""] >= 2 * max(events, products)
 
 
+def rights_of(overlay: str, user: str) -> dict[tuple[str, str], set[str]]:
+    """What a KafkaUser may do, by (type, name)."""
+    acls = one(overlay, "KafkaUser", user)["spec"]["authorization"]["acls"]
+    return {(acl["resource"]["type"], acl["resource"]["name"]): set(acl["operations"]) for acl in acls}
+
+
 @each_overlay
 def test_rights_are_the_narrowest(overlay: str, monkeypatch: pytest.MonkeyPatch):
     kafka = loaded(overlay, monkeypatch).kafka
-    acls = one(overlay, "KafkaUser", str(kafka.sasl_username))["spec"]["authorization"]["acls"]
-    rights = {(acl["resource"]["type"], acl["resource"]["name"]): set(acl["operations"]) for acl in acls}
-    assert rights == {
+    assert rights_of(overlay, str(kafka.sasl_username)) == {
         ("topic", kafka.events_topic): {"Describe", "Read"},
-        ("topic", kafka.products_topic): {"Describe", "DescribeConfigs", "Read"},
+        ("topic", kafka.products_topic): {"Describe", "Read"},
         ("topic", kafka.labels_topic): {"Describe", "Write"},
         ("topic", kafka.dead_letters_topic): {"Describe", "Write"},
         ("group", kafka.group): {"Describe", "Read"},
     }
+
+
+@each_overlay
+def test_only_the_toolbox_looks_at_the_configuration_of_a_topic(overlay: str, monkeypatch: pytest.MonkeyPatch):
+    """Its commands look whether the catalogue is compacted; stream and endpoint never do."""
+    products = loaded(overlay, monkeypatch).kafka.products_topic
+    assert rights_of(overlay, "labelstream-toolbox")["topic", products] == {"Describe", "DescribeConfigs", "Write"}
+    for path in [*(ROOT / "actors").rglob("*.py"), *(ROOT / "streaming").rglob("*.py")]:
+        text = path.read_text()
+        assert "describe_configs" not in text or path.name == "topics.py", path
+        assert "ensure_topics" not in text or path.name == "topics.py", path
 
 
 @each_overlay
@@ -254,6 +271,13 @@ def test_replicas_run_in_pods_of_the_service_only(overlay: str):
             assert has_room == is_of_the_service, (deployment["name"], group["groupName"])
 
 
+@pytest.mark.parametrize("overlay", ["gpu", "ray-cron-job"])
+def test_an_ingest_knows_the_pods_with_a_gpu_by_their_group(overlay: str):
+    groups = one(overlay, "RayService", "labelstream")["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    with_a_gpu = [g["groupName"] for g in groups if "nvidia.com/gpu" in str(g["template"]["spec"]["containers"])]
+    assert with_a_gpu == [constants("actors/ingest.py")["_GPU_GROUP"]]
+
+
 BYTES = {"Mi": 1 << 20, "Gi": 1 << 30}
 
 
@@ -337,14 +361,22 @@ def test_labellers_that_come_with_the_lag_use_their_group_to_the_full(overlay: s
 
 @each_overlay
 def test_pods_have_the_time_that_a_graceful_end_takes(overlay: str, monkeypatch: pytest.MonkeyPatch):
-    """Batches in flight, then the answers under way, then the labels to be kept: as Models gets it from Ray Serve."""
+    """Batches in flight, then the answers under way, then the labels to be kept: as Models gets it from Ray Serve.
+
+    Ray kills what is still there when its own time is over, whatever Kubernetes would have given.
+    """
+    assert hasattr(ray_constants, RAY_DRAIN), "the name of a variable that Ray does not read"
     settings, closing_s = loaded(overlay, monkeypatch), constants("actors/serving.py")["_CLOSING_S"]
     assert isinstance(closing_s, float)
     needed_s = settings.stream.shutdown_s + settings.endpoint.deadline_s + closing_s
     of_the_application = [pod for pod in pods(overlay) if pod.where.startswith("RayService")]
     assert len(of_the_application) >= 2
+    drain_s = float(settings_of(overlay)[RAY_DRAIN])
+    assert needed_s <= drain_s
     for pod in of_the_application:
-        assert pod.spec.get("terminationGracePeriodSeconds", 30) >= needed_s, pod.where
+        assert drain_s < pod.spec.get("terminationGracePeriodSeconds", 30), pod.where
+        read = [source.get("configMapRef", {}).get("name", "") for source in pod.containers[0]["envFrom"]]
+        assert any(name.startswith("labelstream-settings-") for name in read), pod.where
 
 
 @each_overlay

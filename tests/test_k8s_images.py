@@ -172,6 +172,26 @@ def test_nodes_of_one_cluster_have_the_same_ray_and_the_same_wire_formats():
         assert cpu[name] == gpu[name], name
 
 
+def test_the_gpu_image_has_one_nccl():
+    """Those for two CUDAs are one file, nvidia/nccl/lib/libnccl.so.2: torch would get whichever was unpacked last."""
+    pinned = pins("docker/requirements-gpu.txt")
+    cuda = pinned["cuda-toolkit"].partition(".")[0]
+    assert [name for name in pinned if name.startswith("nvidia-nccl-")] == [f"nvidia-nccl-cu{cuda}"]
+    assert "xgboost" not in pinned, "it asks for the NCCL of CUDA 12; rankers train on the CPU, with xgboost-cpu"
+
+
+# The oldest branch of drivers for each CUDA: NVIDIA's "CUDA Compatibility", minor version compatibility, on Linux.
+OLDEST_DRIVERS = {"12": "R525", "13": "R580"}
+
+
+@pytest.mark.parametrize("name", ["docs/deploy.md", "docker/gpu.Dockerfile"])
+def test_the_driver_that_the_cuda_of_the_image_needs_is_named(name: str):
+    cuda = pins("docker/requirements-gpu.txt")["cuda-toolkit"].partition(".")[0]
+    text = (ROOT / name).read_text()
+    assert set(re.findall(r"CUDA (\d+)", text)) == {cuda}
+    assert set(re.findall(r"\bR\d{3}\b", text)) == {OLDEST_DRIVERS[cuda]}
+
+
 def test_images_are_pinned_by_digest_as_the_page_says(tmp_path: Path):
     shutil.copytree(K8S, tmp_path / "k8s")
     overlay = tmp_path / "k8s/overlays/gpu"

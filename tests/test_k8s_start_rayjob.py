@@ -31,6 +31,13 @@ def script() -> ModuleType:
     return module
 
 
+def test_a_start_may_wait_for_a_node_and_its_image():
+    """A Job's deadline runs from when it is made: what comes too late is given up, and nobody hears of it."""
+    for overlay in ("local", "gpu"):
+        job = one(overlay, "CronJob", "labelstream-retrain")["spec"]["jobTemplate"]["spec"]
+        assert job["activeDeadlineSeconds"] >= 1800, overlay
+
+
 class OneNamespace(BaseHTTPRequestHandler):
     """Keeps RayJobs as the API server would: names are made, a label selector selects."""
 
@@ -135,6 +142,14 @@ def test_a_copy_that_runs_is_left_alone(script: ModuleType):
     assert script.outdated([*jobs, {"metadata": {"name": "new", "creationTimestamp": "2026"}}], 1) == [
         times[4], times[2], times[0],
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("host", "address"), [("10.0.0.1", "https://10.0.0.1:443"), ("fd00:10:96::1", "https://[fd00:10:96::1]:443")]
+)
+def test_the_api_server_may_have_an_address_of_either_kind(script: ModuleType, host: str, address: str):
+    found = script.api_server({"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": "443"})
+    assert found == address
 
 
 def test_without_the_template_nothing_starts(

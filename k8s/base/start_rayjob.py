@@ -9,6 +9,7 @@ import json
 import os
 import ssl
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -85,6 +86,11 @@ def start(cluster: Cluster, template: str) -> str:
     return str(made["metadata"]["name"])
 
 
+def api_server(environment: Mapping[str, str]) -> str:
+    """The address of the API server, from what Kubernetes tells every container."""
+    host, port = environment["KUBERNETES_SERVICE_HOST"], environment["KUBERNETES_SERVICE_PORT"]
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"  # an IPv6 address has brackets
+
+
 if __name__ == "__main__":
-    host = f"https://{os.environ['KUBERNETES_SERVICE_HOST']}:{os.environ['KUBERNETES_SERVICE_PORT']}"
-    print("running:", start(Cluster(ACCOUNT, host), sys.argv[1]))
+    print("running:", start(Cluster(ACCOUNT, api_server(os.environ)), sys.argv[1]))
