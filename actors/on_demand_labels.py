@@ -16,7 +16,7 @@ from labelstream.actors.asked_pairs import Pair, resolve
 from labelstream.actors.endpoint.services import AskedPair, Labelled, Request
 from labelstream.actors.on_demand_pool import Pool, PoolDescription
 from labelstream.actors.priorities import REQUEST_PRIORITY
-from labelstream.schemas.errors import BadRecord, TransientError
+from labelstream.schemas.errors import BadRecord, LabelstreamError, ModelUnavailable
 from labelstream.schemas.judgements import Judgements
 from labelstream.schemas.label import LabelRecord
 from labelstream.schemas.settings import Settings
@@ -100,7 +100,7 @@ class OnDemandLabels:
         try:
             async with asyncio.timeout(_KEEP_S):
                 await self._keep(rows)
-        except (TransientError, TimeoutError) as error:
+        except Exception as error:  # whatever it is, the answer is there
             _kept_later(len(rows), error)
 
     async def _judge(self, pairs: Sequence[Pair], request: Request) -> tuple[_Labels, dict[str, BadRecord]]:
@@ -134,7 +134,7 @@ class OnDemandLabels:
         try:
             await self._pool.cross_encoders.call("ping", deadline=min(now + _KEEP_S, request.deadline))
             return await self._score(pairs, wanted, (now + request.deadline) / 2)
-        except (TransientError, TimeoutError) as error:
+        except Exception as error:  # a fault of a model that nobody asked for is nobody's but the log's
             _kept_later(len(wanted), error)
             return {}
 
@@ -150,13 +150,25 @@ class OnDemandLabels:
             return labels
         queries, texts = [pairs[key].query for key in missing], [pairs[key].product.text for key in missing]
         arguments = queries, texts, REQUEST_PRIORITY
-        scores = await self._pool.cross_encoders.call("score", *arguments, deadline=deadline)
+        scores = await self._cross_encoder_scores(*arguments, deadline=deadline)
         scored = {
             key: labels[key]._replace(cross_encoder_score=float(score), cross_encoder_version=version)
             for key, score in zip(missing, scores, strict=True)
         }
         self._answers.put(scored.values())
         return labels | scored
+
+    async def _cross_encoder_scores(self, *arguments: Any, deadline: float) -> Sequence[float]:
+        try:
+            scores: Sequence[float] = await self._pool.cross_encoders.call("score", *arguments, deadline=deadline)
+        except (LabelstreamError, TimeoutError):
+            raise
+        except Exception as error:  # such as no memory left on a GPU: to the caller it is as if it were away
+            _log.exception("the cross-encoder could not score %d pairs", len(arguments[0]))
+            raise ModelUnavailable(
+                "the cross-encoder could not score these pairs; try again later, or ask without cross_encoder"
+            ) from error
+        return scores
 
     def _records(self, pairs: Sequence[Pair], labels: Mapping[str, KnownLabel]) -> dict[str, dict[str, Any]]:
         """Rows of ``labels``, by key."""
@@ -175,8 +187,10 @@ class OnDemandLabels:
 
 
 def _kept_later(labels: int, error: Exception) -> None:
-    why = str(error) or "it takes too long"
-    _log.warning("%d labels are kept only when somebody asks for them again: %s", labels, why)
+    known = isinstance(error, (LabelstreamError, TimeoutError))
+    why = str(error) or "it takes too long" if known else type(error).__name__
+    message = "%d labels are kept only when somebody asks for them again: %s"
+    _log.warning(message, labels, why, exc_info=None if known else error)
 
 
 def _distinct(pairs: Sequence[Pair | BadRecord]) -> dict[str, Pair]:

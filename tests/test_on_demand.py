@@ -60,6 +60,15 @@ class SlowReplicas(CountingReplicas):
         raise TimeoutError(method)
 
 
+class FaultyReplicas(CountingReplicas):
+    """Is there, and fails in a way that nobody thought of."""
+
+    async def call(self, _: str, *arguments: Any, **__: Any) -> Any:
+        if arguments:
+            raise RuntimeError("CUDA out of memory")
+        return True
+
+
 class RankerWithoutChampion(CountingReplicas):
     """Is there, and has nobody to rank by."""
 
@@ -283,7 +292,7 @@ def test_a_label_that_cannot_be_kept_is_an_answer_all_the_same_and_is_kept_when_
     assert [(row["label_key"], row["request_id"]) for row in asked.kept] == [(answer.record.label_key, "second")]
 
 
-@pytest.mark.parametrize("absent", [AbsentReplicas, SlowReplicas])
+@pytest.mark.parametrize("absent", [AbsentReplicas, SlowReplicas, FaultyReplicas])
 def test_without_the_cross_encoder_labels_are_answered_and_kept_once_it_is_back(
     ask: Ask, absent: type[CountingReplicas], caplog: pytest.LogCaptureFixture
 ):
@@ -294,6 +303,25 @@ def test_without_the_cross_encoder_labels_are_answered_and_kept_once_it_is_back(
     back = ask(keeps=True)
     assert labelled(back.label(AskedPair("red sofa", "p1"))[0]).cached
     assert [row["cross_encoder_version"] for row in back.kept] == ["encoder"]
+
+
+def test_a_fault_of_the_cross_encoder_is_told_to_those_who_asked_for_its_score_and_logged(
+    ask: Ask, caplog: pytest.LogCaptureFixture
+):
+    faulty = ask(encoders=FaultyReplicas(score))
+    with pytest.raises(ModelUnavailable, match="try again later, or ask without cross_encoder"):
+        faulty.label(AskedPair("red sofa", "p1"), cross_encoder=True)
+    assert "CUDA out of memory" in caplog.text
+    [answer] = map(labelled, faulty.label(AskedPair("red sofa", "p1")))
+    assert (answer.cached, len(faulty.labellers.calls)) == (True, 1)
+
+
+def test_a_fault_in_keeping_labels_costs_no_answer(ask: Ask, caplog: pytest.LogCaptureFixture):
+    asked = ask(keeps=True)
+    asked.kept = None  # type: ignore[assignment]  # whoever keeps them has a fault
+    [answer] = map(labelled, asked.label(AskedPair("red sofa", "p1")))
+    assert not answer.cached
+    assert "1 labels are kept only when somebody asks for them again: TypeError" in caplog.text
 
 
 def test_only_what_is_kept_is_scored_unasked(ask: Ask):
