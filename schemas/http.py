@@ -12,6 +12,7 @@ from labelstream.schemas.product import Identifier, Product, Text
 
 MAX_PAIRS = 1000
 MAX_DOCUMENTS = 1000
+MAX_RANK_FIELDS = 100
 
 RerankModel = Literal["ranker", "cross-encoder", "labeller"]
 
@@ -102,8 +103,13 @@ class LabelsResponse(BaseModel):
     results: list[LabelResult]
 
 
-class RerankDocument(_Request):
-    """One thing to be ranked: a text, a product of the catalogue, or a product itself."""
+class RerankDocument(BaseModel):
+    """One thing to be ranked: a text, a product of the catalogue, or a product itself.
+
+    What else it holds comes back with it, and is ranked where ``rank_fields`` names it.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     text: Annotated[Text, Field(min_length=1)] | None = None
     product_id: Identifier | None = None
@@ -116,7 +122,8 @@ class RerankDocument(_Request):
 
     @model_validator(mode="after")
     def _is_one_thing(self) -> RerankDocument:
-        if sum(value is not None for value in (self.text, self.product_id, self.product)) != 1:
+        # None of them may stand there where rank_fields names others.
+        if sum(value is not None for value in (self.text, self.product_id, self.product)) > 1:
             raise ValueError("give text, product_id or product, one of the three")
         return self
 
@@ -144,6 +151,11 @@ class RerankRequest(BaseModel):
         description="ranker, cross-encoder or labeller; the first of these that there is, when left out.",
     )
     query: Text = Field(min_length=1)
+    rank_fields: list[str] | None = Field(
+        default=None,
+        max_length=MAX_RANK_FIELDS,
+        description="Fields that documents are ranked by, the most telling first; their ``text`` when left out.",
+    )
     documents: list[RerankDocument] = Field(
         min_length=1,
         max_length=MAX_DOCUMENTS,
