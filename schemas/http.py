@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic.config import JsonDict
 
 from labelstream.schemas.label import LabelRecord
-from labelstream.schemas.product import Identifier, Product, Text
+from labelstream.schemas.product import MAX_ATTRIBUTES_SHOWN, Identifier, Product, Text
 
 MAX_PAIRS = 1000
 MAX_DOCUMENTS = 1000
@@ -25,9 +26,24 @@ class _Request(BaseModel):
 
 
 class InlineProduct(Product):
-    """A product that the caller describes; nothing is remembered of it."""
+    """A product that the caller describes; nothing is remembered of it.
+
+    What no model sees of it is not kept for the time of the request either: a body could hold millions of things.
+    """
+
+    model_config = ConfigDict(extra="ignore")
 
     product_id: Identifier = Field(default="", min_length=0, description="Comes back with the label; may be left out.")
+
+    @field_validator("attributes")
+    @classmethod
+    def _only_what_is_shown(cls, attributes: dict[str, str]) -> dict[str, str]:
+        return dict(islice(attributes.items(), MAX_ATTRIBUTES_SHOWN))
+
+    @field_validator("alternative_ids")
+    @classmethod
+    def _nobody_looks_it_up(cls, _: list[str]) -> list[str]:
+        return []
 
 
 class LabelPair(_Request):

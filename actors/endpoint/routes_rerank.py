@@ -21,6 +21,7 @@ from labelstream.schemas.http import (
     RerankResponse,
     RerankResult,
 )
+from labelstream.schemas.product import Product
 
 MODELS: tuple[RerankModel, ...] = get_args(RerankModel)
 
@@ -52,20 +53,24 @@ class Rerank(ModelRoutes):
 
     async def _answer(self, body: bytes, request: Request) -> Response:
         asked = parse(RerankRequest, body)
-        model = _model(asked.model)
+        model, query, top_n = _model(asked.model), asked.query, asked.top_n
+        sent = body if asked.return_documents else None
         request.notes["documents"] = len(asked.documents)
         with self.workroom.admission.items(len(asked.documents)):
-            self.limits.check_query(asked.query, "query")
-            fields = list(dict.fromkeys(asked.rank_fields or ()))  # a name that comes twice would double the text
-            documents = Documents(self.limits, fields).read(asked.documents)
-            ranking = await self.services.rerank(asked.query, documents, request, model=model)
+            documents = self._documents(asked)
+            del body, asked  # whatever else they hold is not kept while the models work
+            ranking = await self.services.rerank(query, documents, request, model=model)
         self.telemetry.items("rerank", "ranked", len(documents))
         request.notes["model"] = ranking.model
-        sent = from_json(body)["documents"] if asked.return_documents else None
-        results = _best(ranking, asked.top_n, sent)
+        results = _best(ranking, top_n, from_json(sent)["documents"] if sent is not None else None)
         return json_answer(
             RerankResponse(id=request.id, model=ranking.model, model_version=ranking.version, results=results)
         )
+
+    def _documents(self, asked: RerankRequest) -> list[str | Product]:
+        self.limits.check_query(asked.query, "query")
+        fields = list(dict.fromkeys(asked.rank_fields or ()))  # a name that comes twice would double the text
+        return Documents(self.limits, fields).read(asked.documents)
 
 
 def _model(name: str | None) -> RerankModel | None:
