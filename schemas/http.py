@@ -181,7 +181,7 @@ class RerankRequest(BaseModel):
         },
     )
     top_n: int | None = Field(default=None, ge=1, description="How many results; all when left out.")
-    return_documents: bool = Field(default=False, description="Send the documents back with the results.")
+    return_documents: bool | None = Field(default=False, description="Send the documents back with the results.")
 
 
 class RerankResult(BaseModel):
@@ -189,7 +189,12 @@ class RerankResult(BaseModel):
 
     index: int = Field(ge=0, description="Position of the document in the request.")
     relevance_score: float = Field(ge=0, le=1, description="Higher is better; comparable within one answer only.")
-    document: dict[str, Any] | None = None
+    # Left out, not null: clients that check it expect an object wherever there is one.
+    document: dict[str, Any] | None = Field(
+        default=None,
+        exclude_if=lambda document: document is None,
+        description="As it was sent; only where ``return_documents`` asks for it.",
+    )
 
 
 class RerankUsage(BaseModel):

@@ -63,7 +63,11 @@ def test_documents_come_back_when_they_are_wanted():
     documents = ["text", {"text": "longer text"}, {"product": {"title": "the longest text"}}, {"product_id": "P" * 20}]
     answer = rerank(documents=documents, return_documents=True)
     assert [result["document"] for result in answer["results"]] == [{"text": "text"}, *documents[1:]]
-    assert all(result["document"] is None for result in rerank()["results"])
+
+
+@pytest.mark.parametrize("wanted", [{}, {"return_documents": False}, {"return_documents": None}])
+def test_documents_that_nobody_wants_are_left_out(wanted: dict[str, Any]):
+    assert all(result.keys() == {"index", "relevance_score"} for result in rerank(**wanted)["results"])
 
 
 @pytest.mark.parametrize(
