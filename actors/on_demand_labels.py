@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from labelstream.actors.answers import Answers
-from labelstream.actors.asked_pairs import Pair, resolve
+from labelstream.actors.asked_pairs import Pair, in_callers_words, resolve
 from labelstream.actors.endpoint.services import AskedPair, Labelled, Request
 from labelstream.actors.on_demand_pool import Pool, PoolDescription
 from labelstream.actors.priorities import REQUEST_PRIORITY
@@ -117,7 +117,7 @@ class OnDemandLabels:
             if row not in judgements.errors
         }
         self._answers.put(labels.values())  # before anything else can fail
-        return labels, {pairs[row].key: error for row, error in judgements.errors.items()}
+        return labels, {pairs[row].key: in_callers_words(error) for row, error in judgements.errors.items()}
 
     async def _score_to_keep(
         self, pairs: Mapping[str, Pair], labels: _Labels, keys: Iterable[str], request: Request

@@ -22,6 +22,7 @@ from labelstream.actors.ranker_actor import RankedDocuments, RankerDescription
 from labelstream.schemas.errors import BadRecord, ModelUnavailable
 from labelstream.schemas.judgements import JudgeDescription, Judgements
 from labelstream.schemas.product import Product
+from labelstream.schemas.prompt_encoder import no_room
 from labelstream.schemas.settings import Settings
 from labelstream.streaming.known_label import KnownLabel
 from labelstream.streaming.known_product import KnownProduct
@@ -95,9 +96,10 @@ class NewChampion(CountingReplicas):
 
 
 def judge(queries: list[str], products: list[str], priority: int) -> Judgements:
-    """High, unless the product's text asks for something else; "unreadable" cannot be judged."""
+    """High, unless the product's text asks for something else; "unreadable" cannot be judged, nor can "endless"."""
     assert priority == REQUEST_PRIORITY
     errors = {i: BadRecord("too odd") for i, text in enumerate(products) if "unreadable" in text}
+    errors |= {i: no_room(600, 512) for i, query in enumerate(queries) if query == "endless"}
     rows = np.tile(np.array([0.1, 0.2, 0.7], np.float32), (len(queries), 1))
     return Judgements(rows, np.zeros(len(queries), np.bool_), errors)
 
@@ -139,9 +141,9 @@ class Asked:
         request = Request(request_id, time.monotonic() + 60)
         return asyncio.run(self.service.label(pairs, request, **({"cross_encoder": False} | options)))
 
-    def rerank(self, *documents: str | Product, model: Any = None) -> Any:
+    def rerank(self, *documents: str | Product, model: Any = None, query: str = "red sofa") -> Any:
         request = Request("r", time.monotonic() + 60)
-        return asyncio.run(self.service.rerank("red sofa", documents, request, model=model))
+        return asyncio.run(self.service.rerank(query, documents, request, model=model))
 
 
 Ask = Callable[..., Asked]
@@ -205,6 +207,16 @@ def test_what_cannot_be_judged_is_an_error_of_its_own_pair(ask: Ask):
     assert labelled(good).record.product_id == "p1"
     assert [getattr(one, "field", None) for one in (unknown, unreadable, empty)] == ["product_id", "", "query"]
     assert "nope" in str(unknown)
+
+
+def test_a_query_that_fills_the_prompt_is_named_as_it_is_in_the_request(ask: Ask):
+    asked = ask()
+    [error, _] = asked.label(AskedPair("Endless", "p1"), AskedPair("q", "p1"))
+    assert isinstance(error, BadRecord)
+    assert (error.field, str(error).partition(" ")[0]) == ("query", "query:")
+    with pytest.raises(BadRecord, match="query: takes 600 tokens") as caught:
+        asked.rerank("p1", model="labeller", query="endless")
+    assert caught.value.field == "query"
 
 
 def test_labels_of_the_catalogue_are_kept_and_others_are_not(ask: Ask):
