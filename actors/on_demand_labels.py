@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -15,8 +16,9 @@ from labelstream.actors.answers import Answers
 from labelstream.actors.asked_pairs import Pair, in_callers_words, resolve
 from labelstream.actors.endpoint.services import AskedPair, Labelled, Request
 from labelstream.actors.on_demand_pool import Pool, PoolDescription
+from labelstream.actors.on_demand_scores import cross_encoder_scores
 from labelstream.actors.priorities import REQUEST_PRIORITY
-from labelstream.schemas.errors import BadRecord, LabelstreamError, ModelUnavailable
+from labelstream.schemas.errors import BadRecord, LabelstreamError
 from labelstream.schemas.judgements import Judgements
 from labelstream.schemas.label import LabelRecord
 from labelstream.schemas.settings import Settings
@@ -149,26 +151,13 @@ class OnDemandLabels:
         if not missing:
             return labels
         queries, texts = [pairs[key].query for key in missing], [pairs[key].product.text for key in missing]
-        arguments = queries, texts, REQUEST_PRIORITY
-        scores = await self._cross_encoder_scores(*arguments, deadline=deadline)
+        scores = await cross_encoder_scores(self._pool.cross_encoders, queries, texts, deadline)
         scored = {
-            key: labels[key]._replace(cross_encoder_score=float(score), cross_encoder_version=version)
+            key: labels[key]._replace(cross_encoder_score=_number(score), cross_encoder_version=version)
             for key, score in zip(missing, scores, strict=True)
         }
         self._answers.put(scored.values())
         return labels | scored
-
-    async def _cross_encoder_scores(self, *arguments: Any, deadline: float) -> Sequence[float]:
-        try:
-            scores: Sequence[float] = await self._pool.cross_encoders.call("score", *arguments, deadline=deadline)
-        except (LabelstreamError, TimeoutError):
-            raise
-        except Exception as error:  # such as no memory left on a GPU: to the caller it is as if it were away
-            _log.exception("the cross-encoder could not score %d pairs", len(arguments[0]))
-            raise ModelUnavailable(
-                "the cross-encoder could not score these pairs; try again later, or ask without cross_encoder"
-            ) from error
-        return scores
 
     def _records(self, pairs: Sequence[Pair], labels: Mapping[str, KnownLabel]) -> dict[str, dict[str, Any]]:
         """Rows of ``labels``, by key."""
@@ -191,6 +180,11 @@ def _kept_later(labels: int, error: Exception) -> None:
     why = str(error) or "it takes too long" if known else type(error).__name__
     message = "%d labels are kept only when somebody asks for them again: %s"
     _log.warning(message, labels, why, exc_info=None if known else error)
+
+
+def _number(score: float) -> float | None:
+    """With the version beside it, None says that the model's answer is not a number: asking again would not help."""
+    return score if math.isfinite(score) else None
 
 
 def _distinct(pairs: Sequence[Pair | BadRecord]) -> dict[str, Pair]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,7 +12,7 @@ from contextlib import suppress
 from labelstream.actors.champion import no_champion
 from labelstream.actors.endpoint.services import Ranking
 from labelstream.actors.named_replicas import NamedReplicas
-from labelstream.actors.priorities import REQUEST_PRIORITY
+from labelstream.actors.on_demand_scores import cross_encoder_scores
 from labelstream.actors.ranker_actor import RankerDescription
 from labelstream.schemas.errors import BadRecord, ModelUnavailable, TransientError
 from labelstream.schemas.http import ModelEntry
@@ -53,13 +54,18 @@ class OnDemandRanking:
         """Scores of the cross-encoder.
 
         Raises:
-            BadRecord: There is none.
+            BadRecord: There is none, or its answer for a document is not a number: an order with gaps would mislead.
         """
         if not self._cross_encoders.count:
             raise BadRecord("model: the cross-encoder is switched off here; ask for labeller", field="model")
-        pairs = [query] * len(texts), list(texts)
-        scores = await self._cross_encoders.call("score", *pairs, REQUEST_PRIORITY, deadline=deadline)
-        return Ranking("cross-encoder", self._cross_encoder_version, [float(score) for score in scores])
+        scores = await self._scores(query, texts, deadline)
+        for index, score in enumerate(scores):
+            if not math.isfinite(score):
+                raise _no_number(f"documents.{index}")
+        return Ranking("cross-encoder", self._cross_encoder_version, scores)
+
+    async def _scores(self, query: str, texts: Sequence[str], deadline: float) -> list[float]:
+        return await cross_encoder_scores(self._cross_encoders, [query] * len(texts), texts, deadline)
 
     async def by_ranker(
         self, query: str, documents: Sequence[str | Product], texts: Sequence[str], deadline: float
@@ -80,11 +86,11 @@ class OnDemandRanking:
         if champion is None:
             raise no_champion()
         has_scores = champion.needs_cross_encoder and self._cross_encoders.count
-        scores = (await self.by_cross_encoder(query, texts, deadline)).scores if has_scores else None
+        scores = await self._scores(query, texts, deadline) if has_scores else None
         ranked = await self._rankers.call("rank", query, list(documents), scores, deadline=deadline)
         if ranked.lacks_scores and self._cross_encoders.count:  # it is not the champion that was described
             self._asked_at = -float("inf")
-            scores = (await self.by_cross_encoder(query, texts, deadline)).scores
+            scores = await self._scores(query, texts, deadline)
             ranked = await self._rankers.call("rank", query, list(documents), scores, deadline=deadline)
         elif ranked.lacks_scores:
             self._warn(ranked.version)
@@ -124,3 +130,8 @@ class OnDemandRanking:
             self._trouble = ""
         except (TransientError, TimeoutError) as error:
             self._trouble = str(error) or "it takes too long"
+
+
+def _no_number(field: str) -> BadRecord:
+    message = f"{field}: the cross-encoder's answer is not a number; leave the document out, or ask for labeller"
+    return BadRecord(message, field=field)

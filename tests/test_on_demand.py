@@ -109,6 +109,11 @@ def score(queries: list[str], products: list[str], priority: int) -> list[float]
     return [len(text) / 1000 for _, text in zip(queries, products, strict=True)]
 
 
+def score_but_lamps(queries: list[str], products: list[str], priority: int) -> list[float]:
+    scores = score(queries, products, priority)
+    return [float("nan") if "lamp" in text else one for one, text in zip(scores, products, strict=True)]
+
+
 class Asked:
     """The service over stand-ins, and what they were asked."""
 
@@ -321,11 +326,34 @@ def test_a_fault_of_the_cross_encoder_is_told_to_those_who_asked_for_its_score_a
     ask: Ask, caplog: pytest.LogCaptureFixture
 ):
     faulty = ask(encoders=FaultyReplicas(score))
-    with pytest.raises(ModelUnavailable, match="try again later, or ask without cross_encoder"):
+    with pytest.raises(ModelUnavailable, match="try again later, or ask for what does not need it"):
         faulty.label(AskedPair("red sofa", "p1"), cross_encoder=True)
     assert "CUDA out of memory" in caplog.text
     [answer] = map(labelled, faulty.label(AskedPair("red sofa", "p1")))
     assert (answer.cached, len(faulty.labellers.calls)) == (True, 1)
+    with pytest.raises(ModelUnavailable, match="ask for what does not need it"):
+        faulty.rerank("p1", model="cross-encoder")
+
+
+def test_where_the_cross_encoder_says_no_number_labels_have_none_and_rankings_name_the_document(ask: Ask):
+    asked = ask(keeps=True, encoders=CountingReplicas(score_but_lamps))
+    [sofa, lamp] = map(labelled, asked.label(AskedPair("q", "p1"), AskedPair("q", "p2"), cross_encoder=True))
+    assert sofa.record.cross_encoder_score is not None
+    assert (lamp.record.cross_encoder_score, lamp.record.cross_encoder_version) == (None, "encoder")
+    kept = {row["product_id"]: row["cross_encoder_score"] for row in asked.kept}
+    assert kept == {"p1": sofa.record.cross_encoder_score, "p2": None}
+    asked.label(AskedPair("q", "p2"), cross_encoder=True)
+    assert len([call for call in asked.encoders.calls if call[0] == "score"]) == 1  # it would say the same again
+    with pytest.raises(BadRecord, match="cross-encoder's answer is not a number") as caught:
+        asked.rerank("p1", "p2", model="cross-encoder")
+    assert caught.value.field == "documents.1"
+
+
+def test_the_ranker_is_told_that_a_score_is_missing(ask: Ask):
+    ranker = NewChampion()
+    ranking = ask(ranker=ranker, encoders=CountingReplicas(score_but_lamps)).rerank("p1", "p2", model="ranker")
+    assert ranking.version == "new"
+    assert np.isnan(ranker.calls[-1][-1]).tolist() == [False, True]
 
 
 def test_a_fault_in_keeping_labels_costs_no_answer(ask: Ask, caplog: pytest.LogCaptureFixture):
