@@ -13,10 +13,10 @@ from labelstream.actors.champion import no_champion
 from labelstream.actors.endpoint.services import Ranking
 from labelstream.actors.named_replicas import NamedReplicas
 from labelstream.actors.on_demand_scores import cross_encoder_scores
-from labelstream.actors.ranker_actor import RankerDescription
+from labelstream.actors.ranker_actor import RankedDocuments, RankerDescription
 from labelstream.schemas.errors import BadRecord, ModelUnavailable, TransientError
 from labelstream.schemas.http import ModelEntry
-from labelstream.schemas.product import Product
+from labelstream.schemas.product import Product, product_of_text
 from labelstream.schemas.settings import Settings
 
 _DESCRIBE_S = 2.0
@@ -74,12 +74,12 @@ class OnDemandRanking:
 
         Args:
             query: Normalised.
-            documents: Ids of the catalogue, or products.
+            documents: Own ids of products of the catalogue, or products.
             texts: What the models see of them.
             deadline: Of ``time.monotonic()``.
 
         Raises:
-            BadRecord: There is no champion, or a product that it does not know.
+            BadRecord: There is no champion.
             ModelUnavailable: Nobody knows, because the ranker does not answer.
         """
         champion = await self._described()
@@ -87,16 +87,33 @@ class OnDemandRanking:
             raise no_champion()
         has_scores = champion.needs_cross_encoder and self._cross_encoders.count
         scores = await self._scores(query, texts, deadline) if has_scores else None
-        ranked = await self._rankers.call("rank", query, list(documents), scores, deadline=deadline)
+        ranked = await self._ranked(query, documents, texts, scores, deadline)
         if ranked.lacks_scores and self._cross_encoders.count:  # it is not the champion that was described
             self._asked_at = -float("inf")
             scores = await self._scores(query, texts, deadline)
-            ranked = await self._rankers.call("rank", query, list(documents), scores, deadline=deadline)
+            ranked = await self._ranked(query, documents, texts, scores, deadline)
         elif ranked.lacks_scores:
             self._warn(ranked.version)
-        for error in ranked.errors.values():
-            raise error
         return Ranking("ranker", ranked.version, [float(score) for score in ranked.scores])
+
+    async def _ranked(
+        self,
+        query: str,
+        documents: Sequence[str | Product],
+        texts: Sequence[str],
+        scores: Sequence[float] | None,
+        deadline: float,
+    ) -> RankedDocuments:
+        """The ranker's answer; what it has not read yet is ranked by its text, for it reads the catalogue last."""
+        ranked: RankedDocuments = await self._rankers.call("rank", query, list(documents), scores, deadline=deadline)
+        if not ranked.errors:
+            return ranked
+        described = [
+            product_of_text(document, text) if index in ranked.errors and isinstance(document, str) else document
+            for index, (document, text) in enumerate(zip(documents, texts, strict=True))
+        ]
+        again: RankedDocuments = await self._rankers.call("rank", query, described, scores, deadline=deadline)
+        return again
 
     def _warn(self, version: str) -> None:
         if self._warned_of != version:  # said once, not for every request

@@ -14,6 +14,7 @@ from lakes import MOMENT, all_settings
 from patience import TIMEOUT
 
 from labelstream.actors.answers import Answers
+from labelstream.actors.asked_pairs import unknown_product
 from labelstream.actors.endpoint.services import AskedPair, Labelled, Request
 from labelstream.actors.on_demand import OnDemand
 from labelstream.actors.on_demand_pool import Pool, PoolDescription
@@ -93,6 +94,23 @@ class NewChampion(CountingReplicas):
         _, documents, scores = arguments
         lacks = scores is None
         return RankedDocuments(np.array([0.5] * len(documents) if lacks else scores), "new", {}, lacks)
+
+
+class LateRanker(CountingReplicas):
+    """Has read nothing of the catalogue yet but one product; gives the longer title the higher score."""
+
+    def __init__(self, known: Product) -> None:
+        super().__init__(None)
+        self.known = known
+
+    async def call(self, method: str, *arguments: Any, **_: Any) -> Any:
+        if method == "describe":
+            return RankerDescription("v1", MOMENT, (), False, None, 1)
+        self.calls.append((method, *arguments))
+        found = [self.known if one == self.known.product_id else one for one in arguments[1]]
+        errors = {number: unknown_product(one) for number, one in enumerate(found) if isinstance(one, str)}
+        scores = [float("nan") if isinstance(one, str) else len(one.title) / 100 for one in found]
+        return RankedDocuments(np.array(scores), "v1", errors, False)
 
 
 def judge(queries: list[str], products: list[str], priority: int) -> Judgements:
@@ -260,6 +278,14 @@ def test_a_ranker_that_does_not_answer_is_unavailable_and_others_rank_meanwhile(
         with pytest.raises(ModelUnavailable, match="ranker"):
             ask(ranker=ranker).rerank("p1", model="ranker")
         assert ask(ranker=ranker).rerank("p1").model == "cross-encoder"
+
+
+def test_a_product_that_the_ranker_has_not_read_yet_is_ranked_by_its_text(ask: Ask):
+    ranker = LateRanker(known=SOFA)
+    own = Product(product_id="p3", title="green")
+    for best in ("ranker", None):
+        assert list(ask(ranker=ranker).rerank("ean1", "p2", own, model=best).scores) == [0.08, 0.09, 0.05]
+    assert ranker.calls[-1][2] == ["p1", Product(product_id="p2", title="blue lamp", attributes={}), own]
 
 
 def test_a_champion_that_came_meanwhile_is_given_the_scores_that_it_needs(ask: Ask):
