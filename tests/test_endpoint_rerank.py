@@ -128,6 +128,7 @@ def test_without_a_model_the_services_choose(services: InstantServices):
     [
         ({"query": ""}, ["query"]),
         ({"query": "q" * 1001}, ["query"]),
+        ({"query": "\ufdfa" * 56}, ["query"]),  # NFKC makes 18 characters of each
         ({"documents": []}, ["documents"]),
         ({"documents": ["a"] * (MAX_DOCUMENTS + 1)}, ["documents"]),
         ({"documents": ["a", ""]}, ["documents.1.text"]),
