@@ -147,6 +147,9 @@ class OnDemandRanking:
             self._trouble = ""
         except (TransientError, TimeoutError) as error:
             self._trouble = str(error) or "it takes too long"
+        except Exception as error:  # a fault of it keeps nobody from what the other models do
+            _log.exception("the ranker could not say what it is")
+            self._trouble = f"{type(error).__name__}; the log of the endpoint has more"
 
 
 def _no_number(field: str) -> BadRecord:

@@ -78,6 +78,13 @@ class RankerWithoutChampion(CountingReplicas):
         return None if method == "describe" else True
 
 
+class FaultyRanker(CountingReplicas):
+    """Fails in a way that nobody thought of."""
+
+    async def call(self, *_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError("a bug")
+
+
 class NewChampion(CountingReplicas):
     """Has another champion than it said; the new one needs scores of the cross-encoder."""
 
@@ -148,6 +155,7 @@ class Asked:
         self.labellers, self.encoders = CountingReplicas(judge), encoders or CountingReplicas(score)
         self.store, self.kept = store, list[dict[str, Any]]()
         self.keeper_is_there = True
+        self.behind: Mapping[str, int] | None = None
         pool: Any = Pool(self.labellers, self.encoders, ranker or AbsentReplicas(None))  # type: ignore[arg-type]
         keep = self._keep if keeps else None
         self.service = OnDemand(settings, DESCRIPTION, pool, store, answers, keep=keep, behind=self._behind)
@@ -158,7 +166,7 @@ class Asked:
         self.kept += rows
 
     async def _behind(self, store: Mapping[str, int]) -> str:
-        return f"products {store['products']}"
+        return f"products {(store if self.behind is None else self.behind)['products']}"
 
     def label(self, *pairs: AskedPair, request_id: str = "r", **options: Any) -> list[Labelled | BadRecord]:
         request = Request(request_id, time.monotonic() + 60)
@@ -286,6 +294,15 @@ def test_a_product_that_the_ranker_has_not_read_yet_is_ranked_by_its_text(ask: A
     for best in ("ranker", None):
         assert list(ask(ranker=ranker).rerank("ean1", "p2", own, model=best).scores) == [0.08, 0.09, 0.05]
     assert ranker.calls[-1][2] == ["p1", Product(product_id="p2", title="blue lamp", attributes={}), own]
+
+
+def test_a_fault_of_the_ranker_keeps_nobody_from_the_other_models(ask: Ask, caplog: pytest.LogCaptureFixture):
+    asked = ask(ranker=FaultyRanker(None))
+    assert [entry.id for entry in asyncio.run(asked.service.models())] == ["cross-encoder", "labeller"]
+    assert asked.rerank("p1").model == "cross-encoder"
+    with pytest.raises(ModelUnavailable, match="ZeroDivisionError; the log of the endpoint has more"):
+        asked.rerank("p1", model="ranker")
+    assert "a bug" in caplog.text
 
 
 def test_a_champion_that_came_meanwhile_is_given_the_scores_that_it_needs(ask: Ask):
@@ -449,6 +466,14 @@ def test_a_full_store_loses_answers_and_nothing_else(tmp_path: Path, caplog: pyt
 
 def test_metrics_tell_how_much_the_store_holds(ask: Ask):
     assert asyncio.run(ask().service.metrics()) == "products 2"
+
+
+def test_a_fault_behind_the_metrics_is_logged_and_borne_as_an_outage(ask: Ask, caplog: pytest.LogCaptureFixture):
+    asked = ask()
+    asked.behind = {}  # knows of no products
+    with pytest.raises(ModelUnavailable, match="KeyError"):
+        asyncio.run(asked.service.metrics())
+    assert "the models could not tell their figures" in caplog.text
 
 
 def written(store: LocalStore, label: KnownLabel) -> bool:
