@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import cohere
@@ -12,6 +13,7 @@ import pytest
 from endpoints import InstantServices, client, endpoint_app, served
 from patience import TIMEOUT
 
+from labelstream.actors.endpoint.tokens import add_token
 from labelstream.schemas.http import MAX_DOCUMENTS, MAX_RANK_FIELDS, InlineProduct
 
 DOCUMENTS = ["a long document", "short", "middling"]
@@ -190,6 +192,20 @@ def test_coheres_first_client_sends_objects_and_names_their_fields(url: str, htt
         )
         found = [result.document.model_dump() for result in answer.results if result.document]
         assert [(document["id"], document["title"]) for document in found] == [("2", "short"), ("1", "a long title")]
+
+
+@pytest.mark.parametrize("version", [cohere.Client, cohere.ClientV2])
+def test_coheres_clients_bring_a_token_of_the_file(
+    version: type[Any], services: InstantServices, http: httpx.Client, tmp_path: Path
+):
+    token = add_token(tmp_path / "tokens", "search-team")
+    with served(endpoint_app(services, tokens_file=tmp_path / "tokens")) as guarded:
+        client = version(token, base_url=guarded, httpx_client=http)
+        assert client.rerank(model="ranker", query="mouse", documents=DOCUMENTS).results
+        assert services.requests[0].token_name == "search-team"
+        stranger = version("another", base_url=guarded, httpx_client=http)
+        with pytest.raises(cohere.UnauthorizedError):
+            stranger.rerank(model="ranker", query="mouse", documents=DOCUMENTS)
 
 
 def test_coheres_client_says_what_is_wrong(url: str, http: httpx.Client):
