@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -23,7 +22,7 @@ from labelstream.schemas.judgements import Judgements
 from labelstream.schemas.label import LabelRecord
 from labelstream.schemas.settings import Settings
 from labelstream.streaming.known_label import KnownLabel
-from labelstream.streaming.label_rows import JudgedPair, LabelRows
+from labelstream.streaming.label_rows import JudgedPair, LabelRows, score_of
 from labelstream.streaming.local_store import LocalStore, StoreReader
 from labelstream.streaming.records import Known
 
@@ -153,7 +152,7 @@ class OnDemandLabels:
         queries, texts = [pairs[key].query for key in missing], [pairs[key].product.text for key in missing]
         scores = await cross_encoder_scores(self._pool.cross_encoders, queries, texts, deadline)
         scored = {
-            key: labels[key]._replace(cross_encoder_score=_number(score), cross_encoder_version=version)
+            key: labels[key]._replace(cross_encoder_score=score_of(score), cross_encoder_version=version)
             for key, score in zip(missing, scores, strict=True)
         }
         self._answers.put(scored.values())
@@ -180,11 +179,6 @@ def _kept_later(labels: int, error: Exception) -> None:
     why = str(error) or "it takes too long" if known else type(error).__name__
     message = "%d labels are kept only when somebody asks for them again: %s"
     _log.warning(message, labels, why, exc_info=None if known else error)
-
-
-def _number(score: float) -> float | None:
-    """With the version beside it, None says that the model's answer is not a number: asking again would not help."""
-    return score if math.isfinite(score) else None
 
 
 def _distinct(pairs: Sequence[Pair | BadRecord]) -> dict[str, Pair]:
