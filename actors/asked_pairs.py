@@ -36,6 +36,13 @@ def unknown_product(product_id: str, field: str = "product_id") -> BadRecord:
     )
 
 
+def in_callers_words(error: BadRecord) -> BadRecord:
+    """A judge's error under the name that the field has in a request; judges have the names of the stream's events."""
+    if error.field != "user_query":
+        return error
+    return BadRecord(str(error).replace(error.field, "query", 1), field="query")
+
+
 def resolve(asked: AskedPair, find: Callable[[str], KnownProduct | None], judge: JudgeVersion) -> Pair | BadRecord:
     """The pair that is meant, or why there is none.
 

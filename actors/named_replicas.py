@@ -94,7 +94,7 @@ class NamedReplicas:
         asked = [asyncio.create_task(self._call(replica, "ping", (), deadline)) for replica in self._replicas.values()]
         try:
             for answer in asyncio.as_completed(asked):
-                with suppress(TransientError, TimeoutError):
+                with suppress(TransientError, TimeoutError, RayError):
                     if await answer:
                         return True
             return False

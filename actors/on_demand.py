@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -11,7 +12,7 @@ from labelstream.actors.endpoint.services import AskedPair, Labelled, Ranking, R
 from labelstream.actors.on_demand_labels import Keep, OnDemandLabels
 from labelstream.actors.on_demand_pool import Pool, PoolDescription
 from labelstream.actors.on_demand_ranking import OnDemandRanking
-from labelstream.schemas.errors import BadRecord
+from labelstream.schemas.errors import BadRecord, LabelstreamError, ModelUnavailable
 from labelstream.schemas.http import ModelEntry, RerankModel
 from labelstream.schemas.keys import normalise_query
 from labelstream.schemas.product import Product
@@ -21,6 +22,8 @@ from labelstream.streaming.records import Known
 
 _Answer = TypeVar("_Answer")
 Behind = Callable[[Mapping[str, int]], Awaitable[str]]
+
+_log = logging.getLogger(__name__)
 
 
 class OnDemand:
@@ -116,7 +119,13 @@ class OnDemand:
         """See ``Services.metrics``."""
         with self._store.reader() as reader:
             entries = reader.counts()
-        return await self._behind(entries)
+        try:
+            return await self._behind(entries)
+        except (LabelstreamError, TimeoutError):
+            raise
+        except Exception as error:  # our own figures are wanted most when something is broken
+            _log.exception("the models could not tell their figures")
+            raise ModelUnavailable(f"{type(error).__name__}, as logged before") from error
 
 
 def _or_raise(answer: _Answer | BadRecord, index: int) -> _Answer:

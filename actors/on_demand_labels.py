@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 
 from labelstream.actors.answers import Answers
-from labelstream.actors.asked_pairs import Pair, resolve
+from labelstream.actors.asked_pairs import Pair, in_callers_words, resolve
 from labelstream.actors.endpoint.services import AskedPair, Labelled, Request
 from labelstream.actors.on_demand_pool import Pool, PoolDescription
+from labelstream.actors.on_demand_scores import cross_encoder_scores
 from labelstream.actors.priorities import REQUEST_PRIORITY
-from labelstream.schemas.errors import BadRecord, TransientError
+from labelstream.schemas.errors import BadRecord, LabelstreamError
 from labelstream.schemas.judgements import Judgements
 from labelstream.schemas.label import LabelRecord
 from labelstream.schemas.settings import Settings
 from labelstream.streaming.known_label import KnownLabel
-from labelstream.streaming.label_rows import JudgedPair, LabelRows
+from labelstream.streaming.label_rows import JudgedPair, LabelRows, score_of
 from labelstream.streaming.local_store import LocalStore, StoreReader
 from labelstream.streaming.records import Known
 
@@ -100,7 +101,7 @@ class OnDemandLabels:
         try:
             async with asyncio.timeout(_KEEP_S):
                 await self._keep(rows)
-        except (TransientError, TimeoutError) as error:
+        except Exception as error:  # whatever it is, the answer is there
             _kept_later(len(rows), error)
 
     async def _judge(self, pairs: Sequence[Pair], request: Request) -> tuple[_Labels, dict[str, BadRecord]]:
@@ -117,7 +118,7 @@ class OnDemandLabels:
             if row not in judgements.errors
         }
         self._answers.put(labels.values())  # before anything else can fail
-        return labels, {pairs[row].key: error for row, error in judgements.errors.items()}
+        return labels, {pairs[row].key: in_callers_words(error) for row, error in judgements.errors.items()}
 
     async def _score_to_keep(
         self, pairs: Mapping[str, Pair], labels: _Labels, keys: Iterable[str], request: Request
@@ -134,7 +135,7 @@ class OnDemandLabels:
         try:
             await self._pool.cross_encoders.call("ping", deadline=min(now + _KEEP_S, request.deadline))
             return await self._score(pairs, wanted, (now + request.deadline) / 2)
-        except (TransientError, TimeoutError) as error:
+        except Exception as error:  # a fault of a model that nobody asked for is nobody's but the log's
             _kept_later(len(wanted), error)
             return {}
 
@@ -149,10 +150,9 @@ class OnDemandLabels:
         if not missing:
             return labels
         queries, texts = [pairs[key].query for key in missing], [pairs[key].product.text for key in missing]
-        arguments = queries, texts, REQUEST_PRIORITY
-        scores = await self._pool.cross_encoders.call("score", *arguments, deadline=deadline)
+        scores = await cross_encoder_scores(self._pool.cross_encoders, queries, texts, deadline)
         scored = {
-            key: labels[key]._replace(cross_encoder_score=float(score), cross_encoder_version=version)
+            key: labels[key]._replace(cross_encoder_score=score_of(score), cross_encoder_version=version)
             for key, score in zip(missing, scores, strict=True)
         }
         self._answers.put(scored.values())
@@ -175,8 +175,10 @@ class OnDemandLabels:
 
 
 def _kept_later(labels: int, error: Exception) -> None:
-    why = str(error) or "it takes too long"
-    _log.warning("%d labels are kept only when somebody asks for them again: %s", labels, why)
+    known = isinstance(error, (LabelstreamError, TimeoutError))
+    why = str(error) or "it takes too long" if known else type(error).__name__
+    message = "%d labels are kept only when somebody asks for them again: %s"
+    _log.warning(message, labels, why, exc_info=None if known else error)
 
 
 def _distinct(pairs: Sequence[Pair | BadRecord]) -> dict[str, Pair]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,11 +12,11 @@ from contextlib import suppress
 from labelstream.actors.champion import no_champion
 from labelstream.actors.endpoint.services import Ranking
 from labelstream.actors.named_replicas import NamedReplicas
-from labelstream.actors.priorities import REQUEST_PRIORITY
-from labelstream.actors.ranker_actor import RankerDescription
+from labelstream.actors.on_demand_scores import cross_encoder_scores
+from labelstream.actors.ranker_actor import RankedDocuments, RankerDescription
 from labelstream.schemas.errors import BadRecord, ModelUnavailable, TransientError
 from labelstream.schemas.http import ModelEntry
-from labelstream.schemas.product import Product
+from labelstream.schemas.product import Product, product_of_text
 from labelstream.schemas.settings import Settings
 
 _DESCRIBE_S = 2.0
@@ -53,13 +54,18 @@ class OnDemandRanking:
         """Scores of the cross-encoder.
 
         Raises:
-            BadRecord: There is none.
+            BadRecord: There is none, or its answer for a document is not a number: an order with gaps would mislead.
         """
         if not self._cross_encoders.count:
             raise BadRecord("model: the cross-encoder is switched off here; ask for labeller", field="model")
-        pairs = [query] * len(texts), list(texts)
-        scores = await self._cross_encoders.call("score", *pairs, REQUEST_PRIORITY, deadline=deadline)
-        return Ranking("cross-encoder", self._cross_encoder_version, [float(score) for score in scores])
+        scores = await self._scores(query, texts, deadline)
+        for index, score in enumerate(scores):
+            if not math.isfinite(score):
+                raise _no_number(f"documents.{index}")
+        return Ranking("cross-encoder", self._cross_encoder_version, scores)
+
+    async def _scores(self, query: str, texts: Sequence[str], deadline: float) -> list[float]:
+        return await cross_encoder_scores(self._cross_encoders, [query] * len(texts), texts, deadline)
 
     async def by_ranker(
         self, query: str, documents: Sequence[str | Product], texts: Sequence[str], deadline: float
@@ -68,29 +74,46 @@ class OnDemandRanking:
 
         Args:
             query: Normalised.
-            documents: Ids of the catalogue, or products.
+            documents: Own ids of products of the catalogue, or products.
             texts: What the models see of them.
             deadline: Of ``time.monotonic()``.
 
         Raises:
-            BadRecord: There is no champion, or a product that it does not know.
+            BadRecord: There is no champion.
             ModelUnavailable: Nobody knows, because the ranker does not answer.
         """
         champion = await self._described()
         if champion is None:
             raise no_champion()
         has_scores = champion.needs_cross_encoder and self._cross_encoders.count
-        scores = (await self.by_cross_encoder(query, texts, deadline)).scores if has_scores else None
-        ranked = await self._rankers.call("rank", query, list(documents), scores, deadline=deadline)
+        scores = await self._scores(query, texts, deadline) if has_scores else None
+        ranked = await self._ranked(query, documents, texts, scores, deadline)
         if ranked.lacks_scores and self._cross_encoders.count:  # it is not the champion that was described
             self._asked_at = -float("inf")
-            scores = (await self.by_cross_encoder(query, texts, deadline)).scores
-            ranked = await self._rankers.call("rank", query, list(documents), scores, deadline=deadline)
+            scores = await self._scores(query, texts, deadline)
+            ranked = await self._ranked(query, documents, texts, scores, deadline)
         elif ranked.lacks_scores:
             self._warn(ranked.version)
-        for error in ranked.errors.values():
-            raise error
         return Ranking("ranker", ranked.version, [float(score) for score in ranked.scores])
+
+    async def _ranked(
+        self,
+        query: str,
+        documents: Sequence[str | Product],
+        texts: Sequence[str],
+        scores: Sequence[float] | None,
+        deadline: float,
+    ) -> RankedDocuments:
+        """The ranker's answer; what it has not read yet is ranked by its text, for it reads the catalogue last."""
+        ranked: RankedDocuments = await self._rankers.call("rank", query, list(documents), scores, deadline=deadline)
+        if not ranked.errors:
+            return ranked
+        described = [
+            product_of_text(document, text) if index in ranked.errors and isinstance(document, str) else document
+            for index, (document, text) in enumerate(zip(documents, texts, strict=True))
+        ]
+        again: RankedDocuments = await self._rankers.call("rank", query, described, scores, deadline=deadline)
+        return again
 
     def _warn(self, version: str) -> None:
         if self._warned_of != version:  # said once, not for every request
@@ -124,3 +147,11 @@ class OnDemandRanking:
             self._trouble = ""
         except (TransientError, TimeoutError) as error:
             self._trouble = str(error) or "it takes too long"
+        except Exception as error:  # a fault of it keeps nobody from what the other models do
+            _log.exception("the ranker could not say what it is")
+            self._trouble = f"{type(error).__name__}; the log of the endpoint has more"
+
+
+def _no_number(field: str) -> BadRecord:
+    message = f"{field}: the cross-encoder's answer is not a number; leave the document out, or ask for labeller"
+    return BadRecord(message, field=field)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic.config import JsonDict
 
 from labelstream.schemas.label import LabelRecord
-from labelstream.schemas.product import Identifier, Product, Text
+from labelstream.schemas.product import MAX_ATTRIBUTES_SHOWN, Identifier, Product, Text
 
 MAX_PAIRS = 1000
 MAX_DOCUMENTS = 1000
+MAX_RANK_FIELDS = 100
 
 RerankModel = Literal["ranker", "cross-encoder", "labeller"]
 
@@ -24,9 +26,24 @@ class _Request(BaseModel):
 
 
 class InlineProduct(Product):
-    """A product that the caller describes; nothing is remembered of it."""
+    """A product that the caller describes; nothing is remembered of it.
+
+    What no model sees of it is not kept for the time of the request either: a body could hold millions of things.
+    """
+
+    model_config = ConfigDict(extra="ignore")
 
     product_id: Identifier = Field(default="", min_length=0, description="Comes back with the label; may be left out.")
+
+    @field_validator("attributes")
+    @classmethod
+    def _only_what_is_shown(cls, attributes: dict[str, str]) -> dict[str, str]:
+        return dict(islice(attributes.items(), MAX_ATTRIBUTES_SHOWN))
+
+    @field_validator("alternative_ids")
+    @classmethod
+    def _nobody_looks_it_up(cls, _: list[str]) -> list[str]:
+        return []
 
 
 class LabelPair(_Request):
@@ -102,8 +119,13 @@ class LabelsResponse(BaseModel):
     results: list[LabelResult]
 
 
-class RerankDocument(_Request):
-    """One thing to be ranked: a text, a product of the catalogue, or a product itself."""
+class RerankDocument(BaseModel):
+    """One thing to be ranked: a text, a product of the catalogue, or a product itself.
+
+    What else it holds comes back with it, and is ranked where ``rank_fields`` names it.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     text: Annotated[Text, Field(min_length=1)] | None = None
     product_id: Identifier | None = None
@@ -116,7 +138,8 @@ class RerankDocument(_Request):
 
     @model_validator(mode="after")
     def _is_one_thing(self) -> RerankDocument:
-        if sum(value is not None for value in (self.text, self.product_id, self.product)) != 1:
+        # None of them may stand there where rank_fields names others.
+        if sum(value is not None for value in (self.text, self.product_id, self.product)) > 1:
             raise ValueError("give text, product_id or product, one of the three")
         return self
 
@@ -144,6 +167,11 @@ class RerankRequest(BaseModel):
         description="ranker, cross-encoder or labeller; the first of these that there is, when left out.",
     )
     query: Text = Field(min_length=1)
+    rank_fields: list[str] | None = Field(
+        default=None,
+        max_length=MAX_RANK_FIELDS,
+        description="Fields that documents are ranked by, the most telling first; their ``text`` when left out.",
+    )
     documents: list[RerankDocument] = Field(
         min_length=1,
         max_length=MAX_DOCUMENTS,
@@ -153,7 +181,7 @@ class RerankRequest(BaseModel):
         },
     )
     top_n: int | None = Field(default=None, ge=1, description="How many results; all when left out.")
-    return_documents: bool = Field(default=False, description="Send the documents back with the results.")
+    return_documents: bool | None = Field(default=False, description="Send the documents back with the results.")
 
 
 class RerankResult(BaseModel):
@@ -161,7 +189,12 @@ class RerankResult(BaseModel):
 
     index: int = Field(ge=0, description="Position of the document in the request.")
     relevance_score: float = Field(ge=0, le=1, description="Higher is better; comparable within one answer only.")
-    document: dict[str, Any] | None = None
+    # Left out, not null: clients that check it expect an object wherever there is one.
+    document: dict[str, Any] | None = Field(
+        default=None,
+        exclude_if=lambda document: document is None,
+        description="As it was sent; only where ``return_documents`` asks for it.",
+    )
 
 
 class RerankUsage(BaseModel):

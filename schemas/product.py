@@ -103,3 +103,18 @@ def product_text(product: Product) -> str:
     )
     lines = ((name, " ".join(text.split())) for name, text in fields)
     return "".join(f"{name}: {text}\n" for name, text in lines if text)
+
+
+def product_of_text(product_id: str, text: str) -> Product:
+    """A product of which nothing is left but what the models see of it.
+
+    Args:
+        product_id: Its own.
+        text: As ``product_text`` made it, which makes the same of the answer.
+    """
+    fields = {name.lower(): value for name, _, value in (line.partition(": ") for line in text.split("\n")) if name}
+    # All attributes are one here: where one of them ends cannot be told, and makes no difference to the text.
+    shown = fields.pop("attributes", "")
+    name, found, value = shown.partition(": ")
+    attributes = {name if found else shown.removesuffix(":"): value} if shown else {}
+    return Product(product_id=product_id, attributes=attributes, **fields)

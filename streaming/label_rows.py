@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -20,6 +21,14 @@ class JudgedPair(NamedTuple):
     query: str
     product_id: str
     product_hash: str
+
+
+def score_of(answer: float) -> float | None:
+    """A cross-encoder's answer as a label has it.
+
+    With the version beside it, None says that it is not a number: asking again would not help.
+    """
+    return float(answer) if math.isfinite(answer) else None
 
 
 class LabelRows:
@@ -65,7 +74,7 @@ class LabelRows:
                 "expected_score": float(expected[row]),
                 "polarized_score": float(polarized[row]),
                 "shortened": bool(judgements.shortened[index]),
-                "cross_encoder_score": None if cross_encoder_scores is None else float(cross_encoder_scores[index]),
+                "cross_encoder_score": None if cross_encoder_scores is None else score_of(cross_encoder_scores[index]),
                 **shared,
             }
             for row, index in enumerate(good)

@@ -111,6 +111,13 @@ def test_a_label_row_holds_the_whole_judgement(bench: Bench):
     assert (row["model_version"], row["prompt_version"], row["scale_version"]) == JUDGE.version
 
 
+def test_an_answer_of_the_cross_encoder_that_is_no_number_is_no_score(bench: Bench):
+    batch = bench.prepare(product_record(0, "p"), pair(0, "Sofa", "p"))
+    judged = Judgements(np.array([[0.125, 0.25, 0.625]], np.float32), np.array([False]))
+    [row] = bench.builder.finish(batch, judged, np.array([np.nan]), "encoder-1").tables["labels"].to_pylist()
+    assert (row["cross_encoder_score"], row["cross_encoder_version"]) == (None, "encoder-1")
+
+
 def test_the_first_of_equal_pairs_is_labelled_the_others_cached(bench: Bench):
     bench.take(product_record(0, "p"), pair(0, "a", "p"), pair(1, "A", "p"), pair(2, "b", "p"))
     bench.take(pair(3, "a", "p"))

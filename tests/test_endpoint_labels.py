@@ -58,6 +58,7 @@ def test_a_pair_that_was_judged_before_is_said_to_be_cached():
         ({"query": "a", "product": {"title": "t", "price": -1}}, "pairs.1.product.price", "invalid-fields"),
         ({"query": "a", "product_id": "\0"}, "pairs.1.product_id", "invalid-fields"),
         ({"query": "a" * 1001, "product_id": "p"}, "pairs.1.query", "text-too-long"),
+        ({"query": "\ufdfa" * 56, "product_id": "p"}, "pairs.1.query", "text-too-long"),  # NFKC: 18 characters each
         (inline(description="d" * 101), "pairs.1.product", "text-too-long"),
         (inline(attributes={"n" * 50: "v" * 51}), "pairs.1.product", "text-too-long"),
         ({"query": "a", "product_id": "unknown"}, "pairs.1.product_id", "bad-record"),

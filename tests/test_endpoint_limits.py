@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -15,6 +16,15 @@ from endpoints import HeldServices, InstantServices, client, endpoint_app, inlin
 from patience import TIMEOUT
 
 JSON = {"Content-Type": "application/json"}
+
+
+class WeighingServices(InstantServices):
+    """Sees how much memory is held when it is asked."""
+
+    held = 0
+
+    def _remember(self, *_: Any) -> None:
+        self.held = tracemalloc.get_traced_memory()[0]
 
 
 @pytest.fixture
@@ -68,6 +78,53 @@ def test_depth_is_bounded(body: bytes):
     answer = client().post("/v1/labels", content=body, headers=JSON)
     assert answer.status_code == 400
     assert "recursion" in answer.json()["detail"]
+
+
+NOBODY_READS: list[list[Any]] = [[] for _ in range(20_000)]
+MANY = {
+    "a field of a product": inline(x=NOBODY_READS),
+    "a field beside a text that is too long": inline("q" * 1001, x=NOBODY_READS),
+    "attributes": inline(attributes={f"{number:x}": "" for number in range(5_000)}),
+    "other ids": inline(alternative_ids=[f"{number:x}" for number in range(20_000)]),
+}
+
+
+@pytest.mark.parametrize("pair", MANY.values(), ids=MANY)
+def test_what_no_model_reads_of_a_pair_is_not_held_while_they_work(pair: dict[str, Any]):
+    assert held_while_models_work("/v1/labels", {"pairs": [inline(), *[pair] * 10]}) < 0
+
+
+@pytest.mark.parametrize("options", [{}, {"return_documents": True}, {"rank_fields": ["title"]}])
+@pytest.mark.parametrize("inside", [{"x": NOBODY_READS, "text": "a"}, {"product": {"title": "a", "x": NOBODY_READS}}])
+def test_what_no_model_reads_of_a_document_is_not_held_while_they_work(inside: dict[str, Any], options: dict[str, Any]):
+    assert held_while_models_work("/v1/rerank", {"query": "a", "documents": [inside] * 10, **options}) < 0
+
+
+def test_a_body_that_was_read_is_not_held_while_they_work():
+    services, size = WeighingServices(), 4 << 20
+    parts = [body_of(1 << 16), *[b" " * (1 << 16)] * (size >> 16)]
+    with served(endpoint_app(services)) as url:
+        ask(url)  # what is made once is there
+        tracemalloc.start()
+        try:
+            answer = httpx.post(f"{url}/v1/labels", content=iter(parts), headers=JSON, timeout=TIMEOUT)
+        finally:
+            tracemalloc.stop()
+    assert answer.status_code == 200
+    assert services.held < size / 2
+
+
+def held_while_models_work(path: str, body: dict[str, Any]) -> int:
+    """How much more than its body, which the client holds, a request holds at the moment when models are asked."""
+    services, content = WeighingServices(), json.dumps(body).encode()
+    app = client(services)
+    app.get("/healthz")  # what is made once is there
+    tracemalloc.start()
+    try:
+        assert app.post(path, content=content, headers=JSON).status_code == 200
+    finally:
+        tracemalloc.stop()
+    return services.held - len(content)
 
 
 @pytest.mark.parametrize("headers", [

@@ -115,6 +115,7 @@ def test_very_many_errors_are_not_all_told():
 
 
 MISSPELT = {f"x{i}": 1 for i in range(MAX_FOUND + 1)}
+NO_TEXTS: dict[str, list[str]] = {name: [] for name in MISSPELT}
 
 
 @pytest.mark.parametrize(
@@ -122,7 +123,7 @@ MISSPELT = {f"x{i}": 1 for i in range(MAX_FOUND + 1)}
     [
         ("/v1/labels", {"pairs": [], **MISSPELT}, ""),
         ("/v1/labels", {"pairs": [{"query": "mouse", "product_id": "P1", **MISSPELT}]}, "pairs.0"),
-        ("/v1/rerank", {"query": "mouse", "documents": [{"text": "a", **MISSPELT}]}, ""),
+        ("/v1/rerank", {"query": "mouse", "documents": [{"product": {"title": "a", "attributes": NO_TEXTS}}]}, ""),
     ],
 )
 def test_a_million_errors_are_counted_and_not_looked_at(

@@ -14,6 +14,7 @@ from lakes import MOMENT, all_settings
 from patience import TIMEOUT
 
 from labelstream.actors.answers import Answers
+from labelstream.actors.asked_pairs import unknown_product
 from labelstream.actors.endpoint.services import AskedPair, Labelled, Request
 from labelstream.actors.on_demand import OnDemand
 from labelstream.actors.on_demand_pool import Pool, PoolDescription
@@ -22,6 +23,7 @@ from labelstream.actors.ranker_actor import RankedDocuments, RankerDescription
 from labelstream.schemas.errors import BadRecord, ModelUnavailable
 from labelstream.schemas.judgements import JudgeDescription, Judgements
 from labelstream.schemas.product import Product
+from labelstream.schemas.prompt_encoder import no_room
 from labelstream.schemas.settings import Settings
 from labelstream.streaming.known_label import KnownLabel
 from labelstream.streaming.known_product import KnownProduct
@@ -68,11 +70,27 @@ class SlowReplicas(CountingReplicas):
         raise TimeoutError(method)
 
 
+class FaultyReplicas(CountingReplicas):
+    """Is there, and fails in a way that nobody thought of."""
+
+    async def call(self, _: str, *arguments: Any, **__: Any) -> Any:
+        if arguments:
+            raise RuntimeError("CUDA out of memory")
+        return True
+
+
 class RankerWithoutChampion(CountingReplicas):
     """Is there, and has nobody to rank by."""
 
     async def call(self, method: str, *_: Any, **__: Any) -> Any:
         return None if method == "describe" else True
+
+
+class FaultyRanker(CountingReplicas):
+    """Fails in a way that nobody thought of."""
+
+    async def call(self, *_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError("a bug")
 
 
 class NewChampion(CountingReplicas):
@@ -93,10 +111,28 @@ class NewChampion(CountingReplicas):
         return RankedDocuments(np.array([0.5] * len(documents) if lacks else scores), "new", {}, lacks)
 
 
+class LateRanker(CountingReplicas):
+    """Has read nothing of the catalogue yet but one product; gives the longer title the higher score."""
+
+    def __init__(self, known: Product) -> None:
+        super().__init__(None)
+        self.known = known
+
+    async def call(self, method: str, *arguments: Any, **_: Any) -> Any:
+        if method == "describe":
+            return RankerDescription("v1", MOMENT, (), False, None, 1)
+        self.calls.append((method, *arguments))
+        found = [self.known if one == self.known.product_id else one for one in arguments[1]]
+        errors = {number: unknown_product(one) for number, one in enumerate(found) if isinstance(one, str)}
+        scores = [float("nan") if isinstance(one, str) else len(one.title) / 100 for one in found]
+        return RankedDocuments(np.array(scores), "v1", errors, False)
+
+
 def judge(queries: list[str], products: list[str], priority: int) -> Judgements:
-    """High, unless the product's text asks for something else; "unreadable" cannot be judged."""
+    """High, unless the product's text asks for something else; "unreadable" cannot be judged, nor can "endless"."""
     assert priority == REQUEST_PRIORITY
     errors = {i: BadRecord("too odd") for i, text in enumerate(products) if "unreadable" in text}
+    errors |= {i: no_room(600, 512) for i, query in enumerate(queries) if query == "endless"}
     rows = np.tile(np.array([0.1, 0.2, 0.7], np.float32), (len(queries), 1))
     return Judgements(rows, np.zeros(len(queries), np.bool_), errors)
 
@@ -104,6 +140,11 @@ def judge(queries: list[str], products: list[str], priority: int) -> Judgements:
 def score(queries: list[str], products: list[str], priority: int) -> list[float]:
     assert priority == REQUEST_PRIORITY
     return [len(text) / 1000 for _, text in zip(queries, products, strict=True)]
+
+
+def score_but_lamps(queries: list[str], products: list[str], priority: int) -> list[float]:
+    scores = score(queries, products, priority)
+    return [float("nan") if "lamp" in text else one for one, text in zip(scores, products, strict=True)]
 
 
 class Asked:
@@ -122,6 +163,7 @@ class Asked:
         self.labellers, self.encoders = CountingReplicas(judge), encoders or CountingReplicas(score)
         self.store, self.kept = store, list[dict[str, Any]]()
         self.keeper_is_there = True
+        self.behind: Mapping[str, int] | None = None
         pool: Any = Pool(self.labellers, self.encoders, ranker or AbsentReplicas(None))  # type: ignore[arg-type]
         keep = self._keep if keeps else None
         self.service = OnDemand(settings, DESCRIPTION, pool, store, answers, keep=keep, behind=self._behind)
@@ -132,15 +174,15 @@ class Asked:
         self.kept += rows
 
     async def _behind(self, store: Mapping[str, int]) -> str:
-        return f"products {store['products']}"
+        return f"products {(store if self.behind is None else self.behind)['products']}"
 
     def label(self, *pairs: AskedPair, request_id: str = "r", **options: Any) -> list[Labelled | BadRecord]:
         request = Request(request_id, time.monotonic() + 60)
         return asyncio.run(self.service.label(pairs, request, **({"cross_encoder": False} | options)))
 
-    def rerank(self, *documents: str | Product, model: Any = None) -> Any:
+    def rerank(self, *documents: str | Product, model: Any = None, query: str = "red sofa") -> Any:
         request = Request("r", time.monotonic() + 60)
-        return asyncio.run(self.service.rerank("red sofa", documents, request, model=model))
+        return asyncio.run(self.service.rerank(query, documents, request, model=model))
 
 
 Ask = Callable[..., Asked]
@@ -206,6 +248,16 @@ def test_what_cannot_be_judged_is_an_error_of_its_own_pair(ask: Ask):
     assert "nope" in str(unknown)
 
 
+def test_a_query_that_fills_the_prompt_is_named_as_it_is_in_the_request(ask: Ask):
+    asked = ask()
+    [error, _] = asked.label(AskedPair("Endless", "p1"), AskedPair("q", "p1"))
+    assert isinstance(error, BadRecord)
+    assert (error.field, str(error).partition(" ")[0]) == ("query", "query:")
+    with pytest.raises(BadRecord, match="query: takes 600 tokens") as caught:
+        asked.rerank("p1", model="labeller", query="endless")
+    assert caught.value.field == "query"
+
+
 def test_labels_of_the_catalogue_are_kept_and_others_are_not(ask: Ask):
     asked = ask(keeps=True)
     pairs = AskedPair("q", "p1"), AskedPair("q", Product(product_id="mine", title="my own"))
@@ -242,6 +294,23 @@ def test_a_ranker_that_does_not_answer_is_unavailable_and_others_rank_meanwhile(
         with pytest.raises(ModelUnavailable, match="ranker"):
             ask(ranker=ranker).rerank("p1", model="ranker")
         assert ask(ranker=ranker).rerank("p1").model == "cross-encoder"
+
+
+def test_a_product_that_the_ranker_has_not_read_yet_is_ranked_by_its_text(ask: Ask):
+    ranker = LateRanker(known=SOFA)
+    own = Product(product_id="p3", title="green")
+    for best in ("ranker", None):
+        assert list(ask(ranker=ranker).rerank("ean1", "p2", own, model=best).scores) == [0.08, 0.09, 0.05]
+    assert ranker.calls[-1][2] == ["p1", Product(product_id="p2", title="blue lamp", attributes={}), own]
+
+
+def test_a_fault_of_the_ranker_keeps_nobody_from_the_other_models(ask: Ask, caplog: pytest.LogCaptureFixture):
+    asked = ask(ranker=FaultyRanker(None))
+    assert [entry.id for entry in asyncio.run(asked.service.models())] == ["cross-encoder", "labeller"]
+    assert asked.rerank("p1").model == "cross-encoder"
+    with pytest.raises(ModelUnavailable, match="ZeroDivisionError; the log of the endpoint has more"):
+        asked.rerank("p1", model="ranker")
+    assert "a bug" in caplog.text
 
 
 def test_a_champion_that_came_meanwhile_is_given_the_scores_that_it_needs(ask: Ask):
@@ -291,7 +360,7 @@ def test_a_label_that_cannot_be_kept_is_an_answer_all_the_same_and_is_kept_when_
     assert [(row["label_key"], row["request_id"]) for row in asked.kept] == [(answer.record.label_key, "second")]
 
 
-@pytest.mark.parametrize("absent", [AbsentReplicas, SlowReplicas])
+@pytest.mark.parametrize("absent", [AbsentReplicas, SlowReplicas, FaultyReplicas])
 def test_without_the_cross_encoder_labels_are_answered_and_kept_once_it_is_back(
     ask: Ask, absent: type[CountingReplicas], caplog: pytest.LogCaptureFixture
 ):
@@ -302,6 +371,48 @@ def test_without_the_cross_encoder_labels_are_answered_and_kept_once_it_is_back(
     back = ask(keeps=True)
     assert labelled(back.label(AskedPair("red sofa", "p1"))[0]).cached
     assert [row["cross_encoder_version"] for row in back.kept] == ["encoder"]
+
+
+def test_a_fault_of_the_cross_encoder_is_told_to_those_who_asked_for_its_score_and_logged(
+    ask: Ask, caplog: pytest.LogCaptureFixture
+):
+    faulty = ask(encoders=FaultyReplicas(score))
+    with pytest.raises(ModelUnavailable, match="try again later, or ask for what does not need it"):
+        faulty.label(AskedPair("red sofa", "p1"), cross_encoder=True)
+    assert "CUDA out of memory" in caplog.text
+    [answer] = map(labelled, faulty.label(AskedPair("red sofa", "p1")))
+    assert (answer.cached, len(faulty.labellers.calls)) == (True, 1)
+    with pytest.raises(ModelUnavailable, match="ask for what does not need it"):
+        faulty.rerank("p1", model="cross-encoder")
+
+
+def test_where_the_cross_encoder_says_no_number_labels_have_none_and_rankings_name_the_document(ask: Ask):
+    asked = ask(keeps=True, encoders=CountingReplicas(score_but_lamps))
+    [sofa, lamp] = map(labelled, asked.label(AskedPair("q", "p1"), AskedPair("q", "p2"), cross_encoder=True))
+    assert sofa.record.cross_encoder_score is not None
+    assert (lamp.record.cross_encoder_score, lamp.record.cross_encoder_version) == (None, "encoder")
+    kept = {row["product_id"]: row["cross_encoder_score"] for row in asked.kept}
+    assert kept == {"p1": sofa.record.cross_encoder_score, "p2": None}
+    asked.label(AskedPair("q", "p2"), cross_encoder=True)
+    assert len([call for call in asked.encoders.calls if call[0] == "score"]) == 1  # it would say the same again
+    with pytest.raises(BadRecord, match="cross-encoder's answer is not a number") as caught:
+        asked.rerank("p1", "p2", model="cross-encoder")
+    assert caught.value.field == "documents.1"
+
+
+def test_the_ranker_is_told_that_a_score_is_missing(ask: Ask):
+    ranker = NewChampion()
+    ranking = ask(ranker=ranker, encoders=CountingReplicas(score_but_lamps)).rerank("p1", "p2", model="ranker")
+    assert ranking.version == "new"
+    assert np.isnan(ranker.calls[-1][-1]).tolist() == [False, True]
+
+
+def test_a_fault_in_keeping_labels_costs_no_answer(ask: Ask, caplog: pytest.LogCaptureFixture):
+    asked = ask(keeps=True)
+    asked.kept = None  # type: ignore[assignment]  # whoever keeps them has a fault
+    [answer] = map(labelled, asked.label(AskedPair("red sofa", "p1")))
+    assert not answer.cached
+    assert "1 labels are kept only when somebody asks for them again: TypeError" in caplog.text
 
 
 def test_only_what_is_kept_is_scored_unasked(ask: Ask):
@@ -363,6 +474,14 @@ def test_a_full_store_loses_answers_and_nothing_else(tmp_path: Path, caplog: pyt
 
 def test_metrics_tell_how_much_the_store_holds(ask: Ask):
     assert asyncio.run(ask().service.metrics()) == "products 2"
+
+
+def test_a_fault_behind_the_metrics_is_logged_and_borne_as_an_outage(ask: Ask, caplog: pytest.LogCaptureFixture):
+    asked = ask()
+    asked.behind = {}  # knows of no products
+    with pytest.raises(ModelUnavailable, match="KeyError"):
+        asyncio.run(asked.service.metrics())
+    assert "the models could not tell their figures" in caplog.text
 
 
 def written(store: LocalStore, label: KnownLabel) -> bool:

@@ -12,7 +12,7 @@ from test_messages import junk
 
 from labelstream.schemas.errors import BadRecord
 from labelstream.schemas.messages import parse_product
-from labelstream.schemas.product import MAX_ATTRIBUTES_SHOWN, Product, product_text
+from labelstream.schemas.product import MAX_ATTRIBUTES_SHOWN, Product, product_of_text, product_text
 
 
 def read(**fields: object) -> Product:
@@ -101,12 +101,26 @@ def test_the_text_has_one_field_a_line_and_leaves_out_empty_ones():
     )
 
 
-@given(st.text(min_size=1).filter(str.strip), st.text(), st.dictionaries(st.text(), st.text(), max_size=3))
+titles = st.text(min_size=1).filter(lambda title: title.replace("\0", " ").strip())
+words = st.text("ab:; \n\x1e\u2028")
+
+
+@given(titles, st.text(), st.dictionaries(st.text(), st.text(), max_size=3))
 def test_no_field_can_look_like_two(title: str, description: str, attributes: dict[str, str]):
     product = Product(product_id="p", title=title, description=description, attributes=attributes)
     lines = product_text(product).splitlines()
     names = [line.partition(": ")[0] for line in lines]
     assert names == [name for name in ("Title", "Description", "Attributes") if name in names]
+
+
+@given(titles | words.filter(str.strip), words, words, words, st.dictionaries(words, words))
+def test_a_product_of_a_text_has_that_text(
+    title: str, brand: str, category: str, description: str, attributes: dict[str, str]
+):
+    fields = {"brand": brand, "category": category, "description": description, "attributes": attributes}
+    text = product_text(read(title=title, **fields))
+    product = product_of_text("p1", text)
+    assert (product.product_id, product_text(product)) == ("p1", text)
 
 
 @given(st.text(), st.text())

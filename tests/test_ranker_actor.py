@@ -3,31 +3,42 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import ray
 import registries
+from endpoints import endpoint_app, served
 from lakes import a_commit, all_settings, lake_settings, product_rows, training_table
 from patience import TIMEOUT
 from scipy.special import expit
+from test_on_demand import CountingReplicas, score
 from test_retraining import SETTINGS, lake, run, with_seed  # noqa: F401 - lake is a fixture
 
+from labelstream.actors.actor_names import RANKER
+from labelstream.actors.answers import Answers
 from labelstream.actors.champion import Champion
+from labelstream.actors.named_replicas import NamedReplicas
+from labelstream.actors.on_demand import OnDemand
+from labelstream.actors.on_demand_pool import Pool, PoolDescription
 from labelstream.actors.ranker_actor import ProductRanker, RankerActor, RankerDescription, ranker_options
 from labelstream.schemas.endpoint_settings import EndpointSettings
 from labelstream.schemas.errors import BadRecord, ModelUnusable
 from labelstream.schemas.http import InlineProduct
+from labelstream.schemas.judgements import JudgeDescription
 from labelstream.schemas.learning_settings import RankerSettings, RegistrySettings
 from labelstream.schemas.product import Product
 from labelstream.schemas.settings import Settings
 from labelstream.schemas.tables import PRODUCTS
+from labelstream.streaming.known_product import KnownProduct
 from labelstream.streaming.lake import Lake
+from labelstream.streaming.local_store import LocalStore
 from labelstream.training.features import EngagementHistory, FeatureTable, build_features
 from labelstream.training.judgments import Integers
 from labelstream.training.lexical import LexicalIndex
@@ -38,6 +49,7 @@ from labelstream.training.ranking_task import RankingTask, read_task
 from labelstream.training.registry import Registry
 from labelstream.training.retraining import KIND
 
+NEW = Product(product_id="new", title="Red velvet sofa")
 OFTEN = EndpointSettings(champion_interval_s=0.01, catalogue_interval_s=0.02)
 
 
@@ -287,6 +299,70 @@ def test_it_starts_without_a_lake_and_learns_of_products_as_they_come(own_shop: 
         with Lake(settings) as writing:
             writing.commit(a_commit(0, tables={PRODUCTS.name: product_rows(Product(product_id="new", title="Sofa"))}))
         wait_for(lambda: not ranker.rank("red sofa", ["new"]).errors)
+
+
+class EndpointOfARanker:
+    """The endpoint's own application over a real ranker, catalogue and registry; a stand-in has the cross-encoder."""
+
+    def __init__(self, shop: Shop, settings: Settings, store: LocalStore, answers: Answers) -> None:
+        description = PoolDescription(JudgeDescription("model", "prompt", "scale", 1.0), "encoder")
+        encoders: Any = CountingReplicas(score)
+        pool = Pool(encoders, encoders, NamedReplicas(settings, RANKER, 1))
+        with store.writer() as writer:
+            products = TrainingSnapshot(shop.lake, until=date.max).products()
+            writer.put_products([KnownProduct.of(product) for product in products])
+            writer.put_products([KnownProduct.of(NEW)])  # the ranker has not read it yet
+        self.app = endpoint_app(OnDemand(settings, description, pool, store, answers, keep=None, behind=no_figures))
+
+
+async def no_figures(_: Mapping[str, int]) -> str:
+    return ""
+
+
+@pytest.mark.slow
+def test_no_request_for_a_ranking_fails_while_its_champion_changes(own_shop: Shop, tmp_path: Path):
+    settings = all_settings(
+        tmp_path, lake=own_shop.lake._settings, registry=RegistrySettings(folder=own_shop.folder), endpoint=OFTEN
+    )
+    query, pairs = next(own_shop.queries())
+    documents = [*({"product_id": one} for one in own_shop.asked(pairs)[0]), {"product_id": NEW.product_id}, "a lamp"]
+    body = {"model": "ranker", "query": query, "documents": documents}
+    stopping, versions = threading.Event(), list[str]()
+
+    def ask(url: str) -> int:
+        answers = 0
+        with httpx.Client(base_url=url, timeout=TIMEOUT) as client:
+            while not stopping.is_set():
+                answer = client.post("/v1/rerank", json=body)
+                assert answer.status_code == 200, answer.text
+                scores = [result["relevance_score"] for result in answer.json()["results"]]
+                assert len(scores) == len(documents)
+                assert scores == sorted(scores, reverse=True)
+                versions.append(answer.json()["model_version"])
+                answers += 1
+        return answers
+
+    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
+    try:
+        with (
+            LocalStore(settings.store.path, settings.store.max_bytes) as store,
+            Answers(store) as answers,
+            served(EndpointOfARanker(own_shop, settings, store, answers).app) as url,
+            ThreadPoolExecutor(2) as pool,
+        ):
+            actor = ray.remote(RankerActor).options(**ranker_options(settings)).remote(settings)
+            assert ray.get(actor.ping.remote(), timeout=TIMEOUT)
+            calls = [pool.submit(ask, url) for _ in range(2)]
+            try:
+                for version in (own_shop.first, own_shop.second, own_shop.first):
+                    own_shop.promote(version)
+                    wait_for(lambda now=version: now in versions[-1:] or any(call.done() for call in calls))
+            finally:
+                stopping.set()
+            assert all(call.result(TIMEOUT) > 0 for call in calls)
+    finally:
+        ray.shutdown()
+    assert set(versions) == {own_shop.first, own_shop.second}
 
 
 @pytest.mark.slow

@@ -22,8 +22,10 @@ from patience import TIMEOUT
 from processes import EndpointProcess
 from schemathesis_command import ask_what_is_described, needs_schemathesis
 from stream import wait_until
+from test_broker import read_values
 
 from labelstream.actors.endpoint.tokens import add_token
+from labelstream.schemas.label import LabelRecord
 from labelstream.schemas.product import Product
 from labelstream.schemas.settings import KafkaSettings, LakeSettings
 from labelstream.streaming.broker import KafkaCluster
@@ -172,6 +174,12 @@ def test_a_label_is_judged_once_and_kept_with_the_id_of_its_request(catalogue: S
             return lake.query("SELECT label_key, request_id FROM labels WHERE query = 'red sofa' AND product_id = 'p0'")
 
     assert wait_for(rows) == [(first["label"]["label_key"], "shopper-7")]
+    published = map(LabelRecord.model_validate_json, read_values(catalogue.kafka, str(catalogue.kafka.labels_topic)))
+    [record] = [record for record in published if record.label_key == first["label"]["label_key"]]
+    assert record.model_dump(mode="json") == first["label"] | {
+        "cross_encoder_score": record.cross_encoder_score, "cross_encoder_version": record.cross_encoder_version,
+    }  # fmt: skip
+    assert record.cross_encoder_score is not None  # what is kept is whole
 
 
 def test_what_the_stream_has_judged_is_not_judged_again(catalogue: Served):

@@ -45,8 +45,9 @@ class Labels(ModelRoutes):
         request.notes["pairs"] = len(asked.pairs)
         with self.workroom.admission.items(len(asked.pairs)):
             pairs = [self._pair(index, pair) for index, pair in enumerate(asked.pairs)]
-            good = [pair for pair in pairs if isinstance(pair, AskedPair)]
-            answers = await self.services.label(good, request, cross_encoder=asked.cross_encoder) if good else []
+            good, cross_encoder = [pair for pair in pairs if isinstance(pair, AskedPair)], asked.cross_encoder
+            del body, asked  # whatever else they hold is not kept while the models work
+            answers = await self.services.label(good, request, cross_encoder=cross_encoder) if good else []
         results = _in_place(pairs, answers)
         self._count(results, request)
         return json_answer(LabelsResponse(id=request.id, results=results))
@@ -61,7 +62,7 @@ class Labels(ModelRoutes):
             self.limits.check_query(pair.query, *above, "query")
             self.limits.check_product(pair.product, *above, "product")
         except Refused as error:
-            return error
+            return error.with_traceback(None)  # which holds on to what was given
         named = pair.product_id if pair.product is None else pair.product
         assert named is not None  # LabelPair has seen to it
         return AskedPair(pair.query, named)

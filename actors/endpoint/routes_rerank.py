@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, get_args
 
 from fastapi import APIRouter, Response
 from fastapi import Request as HttpRequest
-from pydantic import ValidationError
+from pydantic_core import from_json
 
-from labelstream.actors.endpoint.bodies import field_errors, invalid, json_answer, parse
+from labelstream.actors.endpoint.bodies import invalid, json_answer, parse
+from labelstream.actors.endpoint.documents import Documents, shown
 from labelstream.actors.endpoint.model_routes import ModelRoutes
 from labelstream.actors.endpoint.openapi import json_body, responses
 from labelstream.actors.endpoint.services import Ranking, Request
 from labelstream.schemas.http import (
     FieldError,
-    InlineProduct,
-    RerankDocument,
     RerankModel,
     RerankRequest,
     RerankResponse,
@@ -53,41 +53,24 @@ class Rerank(ModelRoutes):
 
     async def _answer(self, body: bytes, request: Request) -> Response:
         asked = parse(RerankRequest, body)
-        model = _model(asked.model)
+        model, query, top_n = _model(asked.model), asked.query, asked.top_n
+        sent = body if asked.return_documents else None
         request.notes["documents"] = len(asked.documents)
         with self.workroom.admission.items(len(asked.documents)):
-            self.limits.check_query(asked.query, "query")
-            documents = [self._document(index, document) for index, document in enumerate(asked.documents)]
-            ranking = await self.services.rerank(asked.query, documents, request, model=model)
+            documents = self._documents(asked)
+            del body, asked  # whatever else they hold is not kept while the models work
+            ranking = await self.services.rerank(query, documents, request, model=model)
         self.telemetry.items("rerank", "ranked", len(documents))
         request.notes["model"] = ranking.model
-        results = _best(asked, ranking)
+        results = _best(ranking, top_n, from_json(sent)["documents"] if sent is not None else None)
         return json_answer(
             RerankResponse(id=request.id, model=ranking.model, model_version=ranking.version, results=results)
         )
 
-    def _document(self, index: int, document: RerankDocument) -> str | Product:
-        place = ("documents", index)
-        if document.product_id is not None:
-            return document.product_id
-        if document.product is not None:
-            self.limits.check_product(document.product, *place, "product")
-            return document.product
-        assert document.text is not None  # RerankDocument has seen to it
-        self.limits.check_document(document.text, *place)
-        return _product_of(document.text, *place)
-
-
-def _product_of(text: str, *place: int | str) -> Product:
-    """A text is a product of which nothing but the title is known."""
-    try:
-        return InlineProduct(title=text)
-    except ValidationError as error:
-        errors = [
-            FieldError(field=found.field.removesuffix(".title"), message=found.message)
-            for found in field_errors(error, *place)
-        ]
-        raise invalid(errors) from None
+    def _documents(self, asked: RerankRequest) -> list[str | Product]:
+        self.limits.check_query(asked.query, "query")
+        fields = list(dict.fromkeys(asked.rank_fields or ()))  # a name that comes twice would double the text
+        return Documents(self.limits, fields).read(asked.documents)
 
 
 def _model(name: str | None) -> RerankModel | None:
@@ -100,18 +83,14 @@ def _model(name: str | None) -> RerankModel | None:
     raise invalid([FieldError(field="model", message=message)])
 
 
-def _best(asked: RerankRequest, ranking: Ranking) -> list[RerankResult]:
+def _best(ranking: Ranking, top_n: int | None, sent: Sequence[Any] | None) -> list[RerankResult]:
     scores = ranking.scores
     order = sorted(range(len(scores)), key=lambda index: -scores[index])  # equal ones stay in the caller's order
     return [
         RerankResult(
             index=index,
             relevance_score=scores[index],
-            document=_shown(asked.documents[index]) if asked.return_documents else None,
+            document=None if sent is None else shown(sent[index]),
         )
-        for index in order[: asked.top_n]
+        for index in order[:top_n]
     ]
-
-
-def _shown(document: RerankDocument) -> dict[str, Any]:
-    return document.model_dump(mode="json", exclude_unset=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from labelstream.actors.endpoint.bodies import dotted
 from labelstream.actors.endpoint.problems import ProblemType, Refused
 from labelstream.schemas.http import FieldError
+from labelstream.schemas.keys import normalise_query
 from labelstream.schemas.product import Product
 from labelstream.schemas.settings import Settings
 
@@ -24,8 +25,10 @@ class TextLimits:
         return cls(settings.events.max_query_characters, settings.endpoint.max_text_characters)
 
     def check_query(self, query: str, *place: int | str) -> None:
-        """Refuse a query that is too long; ``place`` is where it lies in the body."""
+        """Refuse a query that is too long, as typed or as it is used; ``place`` is where it lies in the body."""
         _check(len(query), self.query, place)
+        # One character can stand for eighteen.
+        _check(len(normalise_query(query)), self.query, place, written_out=", written out")
 
     def check_product(self, product: Product | None, *place: int | str) -> None:
         """Refuse a product whose texts, taken together, are too long."""
@@ -39,8 +42,8 @@ class TextLimits:
         _check(len(text), self.product, place)
 
 
-def _check(length: int, longest: int, place: tuple[int | str, ...]) -> None:
+def _check(length: int, longest: int, place: tuple[int | str, ...], written_out: str = "") -> None:
     if length > longest:
-        message = f"has {length} characters, where {longest} are allowed"
+        message = f"has {length} characters{written_out}, where {longest} are allowed"
         errors = [FieldError(field=dotted(place), message=message)]
         raise Refused(ProblemType.TEXT_TOO_LONG, f"{dotted(place)}: {message}", errors=errors)

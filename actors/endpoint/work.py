@@ -30,15 +30,15 @@ class Workroom:
         self._max_body_bytes = max_body_bytes
 
     async def answer(self, http: HttpRequest, handler: Handler) -> Response:
-        """Answer one request.
+        """Answer one request; the handler alone has its body, and lets go of it when it can.
 
         Raises:
             Refused: It is not let in, or its body is too large.
             ClientGone: The client hung up; the work was cancelled.
         """
         with self.admission.request():
-            body = await read_body(http.headers, http.receive, self._max_body_bytes)
-            return await _unless_gone(http.receive, handler(body, asked(http)))
+            work = handler(await read_body(http.headers, http.receive, self._max_body_bytes), asked(http))
+            return await _unless_gone(http.receive, work)
 
 
 def asked(http: HttpRequest) -> Request:
