@@ -31,7 +31,8 @@ REFERENCE = "#/components/schemas/{model}"
 REQUESTS = (LabelPair, LabelsRequest, RerankDocument, RerankRequest)
 ANSWERS = (Health, LabelsResponse, ModelsResponse, Problem, RerankResponse)
 
-ALWAYS = {ProblemType.INTERNAL, ProblemType.UNAVAILABLE, ProblemType.TIMEOUT}
+BEFORE_A_ROUTE = {ProblemType.NOT_HTTP, ProblemType.HEADERS_TOO_LARGE}
+ALWAYS = BEFORE_A_ROUTE | {ProblemType.INTERNAL, ProblemType.UNAVAILABLE, ProblemType.TIMEOUT}
 AT_THE_DOOR = {ProblemType.UNAUTHORIZED, ProblemType.WRONG_HOST}
 WORK = ALWAYS | set(ProblemType) - {ProblemType.NOT_FOUND, ProblemType.METHOD_NOT_ALLOWED} - AT_THE_DOOR
 
