@@ -7,8 +7,10 @@ import json
 import re
 from typing import Any
 
+import httpx
 import pytest
 from endpoints import FailingServices, InstantServices, client, endpoint_app
+from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
 from labelstream.actors.endpoint import routes_status
@@ -34,16 +36,48 @@ def test_it_lives_whatever_the_models_do():
 
 def test_it_is_ready_when_nothing_is_missing():
     services = InstantServices()
-    app = client(services)
-    assert app.get("/readyz").status_code == 200
+    assert client(services).get("/readyz").status_code == 200
     services.missing = ["labeller-0", "ranker-0"]
-    answer = app.get("/readyz")
+    answer = client(services).get("/readyz")
     assert answer.status_code == 503
     assert answer.json() == {"status": "not ready", "waiting_for": ["labeller-0", "ranker-0"]}
 
 
 def test_it_is_not_ready_when_nobody_knows():
     assert client(FailingServices(ModelUnavailable("restarts"))).get("/readyz").status_code == 503
+
+
+class CountingServices(InstantServices):
+    """Counts how often it is asked whether it is ready, and says no, or fails."""
+
+    def __init__(self, failure: Exception | None) -> None:
+        super().__init__()
+        self.looks, self.failure = 0, failure
+
+    async def waiting_for(self) -> list[str]:
+        self.looks += 1
+        await asyncio.sleep(0)
+        if self.failure:
+            raise self.failure
+        return ["labeller-0"]
+
+
+async def statuses(app: FastAPI, count: int) -> set[int]:
+    """Of so many who ask at once whether it is ready."""
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as http:
+        answers = await asyncio.gather(*(http.get("/readyz") for _ in range(count)))
+    return {answer.status_code for answer in answers}
+
+
+@pytest.mark.parametrize("failure", [None, ModelUnavailable("restarts")])
+@pytest.mark.parametrize(("fresh_s", "looks"), [(1000.0, 1), (0.0, 20)])
+def test_all_who_ask_at_once_share_one_look(
+    fresh_s: float, looks: int, failure: Exception | None, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(routes_status, "READY_FRESH_S", fresh_s)
+    services = CountingServices(failure)
+    assert asyncio.run(statuses(endpoint_app(services), 20)) == {503}
+    assert services.looks == looks
 
 
 def test_the_metrics_are_those_of_all():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -12,6 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from labelstream.actors.endpoint.bodies import JSON, json_answer
 from labelstream.actors.endpoint.openapi import reference, responses
 from labelstream.actors.endpoint.services import Services
+from labelstream.actors.endpoint.shared_answer import SharedAnswer
 from labelstream.actors.endpoint.telemetry import Telemetry
 from labelstream.actors.metrics import Observed, metrics_text
 from labelstream.schemas.errors import TransientError
@@ -20,14 +20,20 @@ from labelstream.schemas.http import Health, ModelsResponse
 logger = logging.getLogger(__name__)
 
 METRICS_PATIENCE_S = 4.0  # scrapers give up after 10 s, and our own figures must not wait for a model that hangs
+READY_FRESH_S = 1.0  # anybody may ask, as often as they like, and every model is asked then
 
 
-@dataclass(frozen=True)
 class Status:
-    """Answers questions about the endpoint itself."""
+    """Answers questions about the endpoint itself.
 
-    services: Services
-    telemetry: Telemetry
+    Args:
+        services: The models.
+        telemetry: What counts.
+    """
+
+    def __init__(self, services: Services, telemetry: Telemetry) -> None:
+        self.services, self.telemetry = services, telemetry
+        self._waiting_for = SharedAnswer(services.waiting_for, READY_FRESH_S)
 
     def router(self) -> APIRouter:
         """The routes of it."""
@@ -55,7 +61,7 @@ class Status:
 
     async def readyz(self) -> Response:
         """For people and alerts; ``waiting_for`` names what is missing, and what does not need it is answered."""
-        missing = await self.services.waiting_for()
+        missing = await self._waiting_for()
         if missing:
             return json_answer(Health(status="not ready", waiting_for=missing), 503)
         return json_answer(Health(status="ok"))
