@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
 from labelstream.schemas.label import LabelRecord
-from labelstream.schemas.product import Identifier, Product, Text
+from labelstream.schemas.product import Identifier, IdentifierOrEmpty, Product, Text
 
 MAX_PAIRS = 1000
 MAX_DOCUMENTS = 1000
@@ -26,7 +26,9 @@ class _Request(BaseModel):
 class InlineProduct(Product):
     """A product that the caller describes; nothing is remembered of it."""
 
-    product_id: Identifier = Field(default="", min_length=0, description="Comes back with the label; may be left out.")
+    product_id: IdentifierOrEmpty = Field(
+        default="", description="Comes back with the label; may be empty or left out."
+    )
 
 
 class LabelPair(_Request):
