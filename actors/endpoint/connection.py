@@ -1,9 +1,10 @@
-"""One connection to the endpoint's own server, bounded where uvicorn bounds nothing: before a request has begun."""
+"""One connection to the endpoint's own server, bounded where uvicorn bounds nothing: before and after a request."""
 
 from __future__ import annotations
 
 import asyncio
 import resource
+import socket
 from http import HTTPStatus
 from typing import Any
 
@@ -15,11 +16,12 @@ HEADERS_S = 10.0  # from the first byte, or from the connection, to the end of t
 MAX_HEAD_BYTES = 64 << 10  # address and headers; the parser copies what it has of a value with every piece of it
 MAX_CONNECTIONS = 1000  # of one replica
 MAX_TOLD = 100  # of those beyond them are told so, each for a moment; to others the connection is closed
+UNREAD_S = 30.0  # uvicorn closes a connection once all is sent; whoever reads nothing would hold it for good
 LINGER_S = 1.0  # a client that still sends must not find the connection reset before it has read why
 
 
 class BoundedConnection(HttpToolsProtocol):
-    """Bounds the time and the bytes of what comes before a request, and the number of connections.
+    """Bounds the time and the bytes of what comes before a request, the number of connections, and unread answers.
 
     What it refuses it answers as everything else is answered, after the answers that are under way, and it closes the
     connection then. An idle connection between two requests is uvicorn's own affair, and the time of a request is the
@@ -35,6 +37,7 @@ class BoundedConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Begin, or say that there are too many."""
         super().connection_made(transport)
+        _give_up_on_who_reads_nothing(transport.get_extra_info("socket"))
         beyond = len(self.connections) - _most_connections()
         if beyond > MAX_TOLD:
             transport.abort()
@@ -138,3 +141,8 @@ def _most_connections() -> int:
     """Each takes a file descriptor, and the replica needs some for its own."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MAX_CONNECTIONS if files == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, files // 2)
+
+
+def _give_up_on_who_reads_nothing(connected: socket.socket) -> None:
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(UNREAD_S * 1000))
