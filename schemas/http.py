@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic.config import JsonDict
 
 from labelstream.schemas.label import LabelRecord
-from labelstream.schemas.product import MAX_ATTRIBUTES_SHOWN, Identifier, Product, Text
+from labelstream.schemas.product import MAX_ATTRIBUTES_SHOWN, Identifier, IdentifierOrEmpty, Product, Text
 
 MAX_PAIRS = 1000
 MAX_DOCUMENTS = 1000
@@ -33,7 +33,9 @@ class InlineProduct(Product):
 
     model_config = ConfigDict(extra="ignore")
 
-    product_id: Identifier = Field(default="", min_length=0, description="Comes back with the label; may be left out.")
+    product_id: IdentifierOrEmpty = Field(
+        default="", description="Comes back with the label; may be empty or left out."
+    )
 
     @field_validator("attributes")
     @classmethod

@@ -48,6 +48,8 @@ TextOrNull = Annotated[Text, BeforeValidator(lambda value: "" if value is None e
 Identifier = Annotated[
     str, BeforeValidator(_text_of_scalar), Field(min_length=1, max_length=256), AfterValidator(_has_no_nul)
 ]
+# Empty where there is no id.
+IdentifierOrEmpty = Annotated[str, BeforeValidator(_text_of_scalar), Field(max_length=256), AfterValidator(_has_no_nul)]
 # pydantic reads ISO strings and epoch numbers, seconds or milliseconds by size. Without a zone it is UTC.
 Moment = Annotated[datetime, AfterValidator(_in_utc)]
 

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from labelstream.actors.endpoint.app import make_app
+from labelstream.actors.endpoint.connection import BoundedConnection
 from labelstream.actors.endpoint.services import AskedPair, Labelled, Ranking, Request, Services
 from labelstream.actors.endpoint.telemetry import Telemetry
 from labelstream.schemas.errors import BadRecord
@@ -152,7 +153,10 @@ def local_client(app: FastAPI) -> TestClient:
 def served(app: FastAPI) -> Iterator[str]:
     """The application behind a real socket; gives its base URL."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=5))
+        config = uvicorn.Config(
+            app, http=BoundedConnection, ws="none", log_config=None, lifespan="off", timeout_graceful_shutdown=5
+        )
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:

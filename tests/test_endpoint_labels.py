@@ -35,6 +35,18 @@ def test_what_is_asked_reaches_the_services():
     assert services.options == [False]
 
 
+@pytest.mark.parametrize("path", ["/v1/labels", "/v1/rerank"])
+def test_a_product_may_come_back_as_it_was_answered(path: str):
+    product = {"title": "t", "product_id": ""}
+    body = {"pairs": [{"query": "a", "product": product}], "query": "a", "documents": [{"product": product}]}
+    fields = ["pairs"] if path == "/v1/labels" else ["query", "documents"]
+    services = InstantServices()
+    answer = client(services).post(path, json={field: body[field] for field in fields})
+    assert answer.status_code == 200
+    assert not [result for result in answer.json()["results"] if result.get("error")]
+    assert services.asked
+
+
 def test_the_cross_encoder_is_asked_for():
     services = InstantServices()
     client(services).post("/v1/labels", json={"pairs": [inline()], "cross_encoder": True})

@@ -5,9 +5,11 @@ import socket
 
 import httpx
 import pytest
+from patience import TIMEOUT
 from starlette.types import Receive, Scope, Send
 
 from labelstream.actors.addresses import url_of
+from labelstream.actors.endpoint import connection
 from labelstream.actors.endpoint.listener import Listener
 from labelstream.actors.local_serving import _free_port
 from labelstream.schemas.errors import SettingsError
@@ -74,6 +76,34 @@ def test_replicas_share_an_address(port: int):
 def test_an_address_that_cannot_be_had_is_an_error(port: int):
     with socket.create_server(("127.0.0.1", port)), pytest.raises(OSError, match="in use"):
         asyncio.run(Listener(SlowApplication("x"), "127.0.0.1", port, closing_s=1).start())
+
+
+class TalkativeApplication:
+    """Answers at once, with more than any socket takes in."""
+
+    async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"x" * (32 << 20)})
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux has this")
+def test_whoever_reads_nothing_does_not_hold_a_connection_for_good(port: int, monkeypatch: pytest.MonkeyPatch):
+    async def main() -> None:
+        listener = Listener(TalkativeApplication(), "127.0.0.1", port, closing_s=1)
+        await listener.start()
+        connections = listener._server.server_state.connections
+        with socket.create_connection(("127.0.0.1", port)) as silent:
+            silent.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            async with asyncio.timeout(TIMEOUT):
+                while not connections:
+                    await asyncio.sleep(0.01)
+                while connections:
+                    await asyncio.sleep(0.01)
+        await listener.close()
+
+    monkeypatch.setattr(connection, "UNREAD_S", 0.3)
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])

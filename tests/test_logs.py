@@ -17,7 +17,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ray._private.log import PlainRayHandler
+from starlette.types import Receive, Scope, Send
 
+from labelstream.actors.endpoint.listener import Listener
 from labelstream.actors.endpoint.logs import (
     RESERVED_FIELDS,
     add_request_id,
@@ -28,6 +31,7 @@ from labelstream.actors.endpoint.logs import (
     text_formatter,
 )
 from labelstream.schemas.settings import Settings
+from labelstream.streaming.broker_node import free_ports
 
 JSON = Settings.load(observability={"log_format": "json"})
 
@@ -35,7 +39,7 @@ JSON = Settings.load(observability={"log_format": "json"})
 @pytest.fixture(autouse=True)
 def _loggers() -> Iterator[None]:
     """Set-up is for a process of its own; here it must leave no trace."""
-    loggers = [logging.getLogger(name) for name in ("labelstream", "ray.serve")]
+    loggers = [logging.getLogger(name) for name in ("labelstream", "ray.serve", "ray", "root")]
     before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
     for logger in loggers:
         logger.handlers = []
@@ -43,6 +47,7 @@ def _loggers() -> Iterator[None]:
     for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
         logger.handlers, logger.propagate = handlers, propagate
         logger.setLevel(level)
+    logging.captureWarnings(False)
 
 
 def lines(text: str) -> list[dict[str, Any]]:
@@ -128,6 +133,45 @@ def test_a_replica_says_it_once_and_as_json(monkeypatch: pytest.MonkeyPatch):
     ours, theirs = lines(stream.getvalue())
     assert (ours["message"], ours["request_id"], ours["level"]) == ("ours", "abc", "INFO")
     assert (theirs["message"], theirs["logger"]) == ("theirs", "ray.serve")
+
+
+class TooLate(Exception):
+    """What an application that has answered already cannot tell its client any more."""
+
+
+async def fails_after_its_answer(scope: Scope, _: Receive, send: Send) -> None:
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise TooLate
+
+
+def test_what_libraries_say_in_a_replica_is_json_too(monkeypatch: pytest.MonkeyPatch):
+    async def main() -> None:
+        listener = Listener(fails_after_its_answer, "127.0.0.1", port, closing_s=1)
+        await listener.start()
+        for said in (b"hello\r\n\r\n", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(said)
+            await reader.read()
+            writer.close()
+            await writer.wait_closed()
+        await listener.close()
+
+    (port,) = free_ports(1)
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "__stderr__", stream)
+    logging.getLogger("ray").addHandler(PlainRayHandler())  # as Ray does
+    logging.getLogger("ray").setLevel(logging.INFO)
+    monkeypatch.setattr(logging.getLogger("ray"), "propagate", False)
+    configure_logging(JSON)
+    asyncio.run(main())
+    logging.getLogger("ray").warning("of Ray")
+    with warnings.catch_warnings():
+        warnings.showwarning("of Python", UserWarning, "file.py", 1)
+    told = lines(stream.getvalue())
+    assert [line["logger"] for line in told] == ["uvicorn.error", "uvicorn.error", "ray", "py.warnings"]
+    assert told[0]["message"] == "Invalid HTTP request received."
+    assert TooLate.__name__ in told[1]["exc_info"]
 
 
 def test_a_replica_can_talk_to_people(monkeypatch: pytest.MonkeyPatch):

@@ -9,6 +9,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from labelstream.actors.addresses import family_of
+from labelstream.actors.endpoint.connection import BoundedConnection
 
 _STARTING_S = 0.01
 
@@ -27,6 +28,8 @@ class Listener:
         self._address = host, port
         config = uvicorn.Config(
             app,
+            http=BoundedConnection,
+            ws="none",  # there is no such route
             log_config=None,
             access_log=False,  # the front door writes its own
             server_header=False,

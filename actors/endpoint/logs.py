@@ -61,9 +61,10 @@ def configure_logging(settings: Settings) -> None:
     """Set up logging in a process without a command line: a replica of Ray Serve, or an actor.
 
     Lines go to the process' real standard error: Serve may replace ``sys.stderr`` by its own log, which would wrap
-    each line in another one. Serve has its own loggers and does not pass on what they say, so nothing is said twice;
-    what they send to standard error gets our look. Call it in the deployment's constructor, after Serve has set up its
-    own; ``serve_logging`` is for where the deployment is defined.
+    each line in another one. Ray and Serve have their own loggers and do not pass on what they say, so nothing is said
+    twice; what they send to standard error gets our look. So does what nobody else handles: warnings of uvicorn, of
+    asyncio and of Python, which would be plain text. Call it in the deployment's constructor, after Serve has set up
+    its own; ``serve_logging`` is for where the deployment is defined.
 
     Args:
         settings: Where ``observability.log_format`` matters.
@@ -72,11 +73,13 @@ def configure_logging(settings: Settings) -> None:
     handler = logging.StreamHandler(sys.__stderr__)
     handler.addFilter(add_request_id)
     handler.setFormatter(json_formatter() if as_json else text_formatter())
-    ours = logging.getLogger("labelstream")
-    ours.handlers = [handler]
+    ours, rays, everybody = logging.getLogger("labelstream"), logging.getLogger("ray"), logging.getLogger()
+    for logger in (ours, rays, everybody):
+        logger.handlers = [handler]
     ours.setLevel(logging.INFO)
     ours.propagate = False
     if as_json:
+        logging.captureWarnings(True)
         for theirs in logging.getLogger("ray.serve").handlers:
             if type(theirs) is logging.StreamHandler:  # not their files, which are of a kind below it
                 theirs.setFormatter(json_formatter())

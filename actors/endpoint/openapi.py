@@ -12,6 +12,8 @@ from pydantic.json_schema import models_json_schema
 
 from labelstream.actors.endpoint.bodies import JSON
 from labelstream.actors.endpoint.doorkeeper import is_open
+from labelstream.actors.endpoint.examples import EXAMPLES
+from labelstream.actors.endpoint.front import REQUEST_ID
 from labelstream.actors.endpoint.problems import MEDIA_TYPE, ProblemType
 from labelstream.schemas.http import (
     Health,
@@ -31,7 +33,8 @@ REFERENCE = "#/components/schemas/{model}"
 REQUESTS = (LabelPair, LabelsRequest, RerankDocument, RerankRequest)
 ANSWERS = (Health, LabelsResponse, ModelsResponse, Problem, RerankResponse)
 
-ALWAYS = {ProblemType.INTERNAL, ProblemType.UNAVAILABLE, ProblemType.TIMEOUT}
+BEFORE_A_ROUTE = {ProblemType.NOT_HTTP, ProblemType.HEADERS_TOO_LARGE}
+ALWAYS = BEFORE_A_ROUTE | {ProblemType.INTERNAL, ProblemType.UNAVAILABLE, ProblemType.TIMEOUT}
 AT_THE_DOOR = {ProblemType.UNAUTHORIZED, ProblemType.WRONG_HOST}
 WORK = ALWAYS | set(ProblemType) - {ProblemType.NOT_FOUND, ProblemType.METHOD_NOT_ALLOWED} - AT_THE_DOOR
 
@@ -107,6 +110,8 @@ def _document(app: FastAPI, *, anonymous: bool) -> dict[str, Any]:
     for path, operations in document["paths"].items():
         for operation in operations.values():
             _add_security(operation, [] if is_open(path) else security)
+            _add_request_id(operation)
+            _add_example(operation)
     return document
 
 
@@ -119,3 +124,22 @@ def _add_security(operation: dict[str, Any], security: list[dict[str, list[str]]
         _add_problem(operation["responses"], ProblemType.WRONG_HOST)
     header = {"schema": {"type": "string"}, "description": "How to show who asks."}
     operation["responses"][ProblemType.UNAUTHORIZED.status]["headers"] = {"WWW-Authenticate": header}
+
+
+def _add_request_id(operation: dict[str, Any]) -> None:
+    given = {"type": "string", "pattern": f"^{REQUEST_ID.pattern}$"}
+    what = "The request's id, as in the logs; one is made up where this is left out, or cannot be one."
+    parameter = {"name": "X-Request-Id", "in": "header", "required": False, "schema": given, "description": what}
+    operation.setdefault("parameters", []).append(parameter)
+    header = {"schema": given, "description": "The request's id."}
+    for status, response in operation["responses"].items():
+        if int(status) != ProblemType.HEADERS_TOO_LARGE.status:  # there it is not known yet
+            response.setdefault("headers", {})["X-Request-Id"] = header
+
+
+def _add_example(operation: dict[str, Any]) -> None:
+    """Not before, because FastAPI leaves out what is null."""
+    content = operation["responses"]["200"]["content"].get(JSON)
+    for model, example in EXAMPLES.items():
+        if content is not None and content["schema"] == reference(model):
+            content["example"] = example

@@ -21,6 +21,7 @@ URN = "urn:labelstream:problem:"
 class ProblemType(Enum):
     """Every kind of error that the endpoint answers with; names do not change between versions."""
 
+    NOT_HTTP = ("not-http", 400, "This is no request of HTTP")
     NOT_JSON = ("not-json", 400, "The body is not JSON")
     UNAUTHORIZED = ("unauthorized", 401, "A bearer token is needed")
     NOT_FOUND = ("not-found", 404, "There is nothing here")
@@ -32,6 +33,7 @@ class ProblemType(Enum):
     INVALID_FIELDS = ("invalid-fields", 422, "Some fields are not as they should be")
     TEXT_TOO_LONG = ("text-too-long", 422, "A text is too long")
     BAD_RECORD = ("bad-record", 422, "This cannot be answered")
+    HEADERS_TOO_LARGE = ("headers-too-large", 431, "The address or the headers are too large")
     INTERNAL = ("internal", 500, "Something went wrong here")
     FULL = ("full", 503, "The server has all the work that it can take")
     UNAVAILABLE = ("unavailable", 503, "A part of the server does not answer right now")
@@ -114,8 +116,13 @@ def refusal_of(error: Exception) -> Refused:
     return refused
 
 
-def problem_response(refused: Refused, request_id: str) -> Response:
-    """A problem as an answer."""
+def problem_response(refused: Refused, request_id: str | None) -> Response:
+    """A problem as an answer.
+
+    Args:
+        refused: Which.
+        request_id: The request's; None for what never became one.
+    """
     headers: dict[str, Any] = dict(refused.headers)
     if refused.kind.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(RETRY_AFTER_S)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from labelstream.actors.endpoint.bodies import JSON, json_answer
+from labelstream.actors.endpoint.examples import NOT_READY
 from labelstream.actors.endpoint.openapi import reference, responses
+from labelstream.actors.endpoint.problems import RETRY_AFTER_S
 from labelstream.actors.endpoint.services import Services
+from labelstream.actors.endpoint.shared_answer import SharedAnswer
 from labelstream.actors.endpoint.telemetry import Telemetry
 from labelstream.actors.metrics import Observed, metrics_text
 from labelstream.schemas.errors import TransientError
@@ -20,27 +22,35 @@ from labelstream.schemas.http import Health, ModelsResponse
 logger = logging.getLogger(__name__)
 
 METRICS_PATIENCE_S = 4.0  # scrapers give up after 10 s, and our own figures must not wait for a model that hangs
+READY_FRESH_S = 1.0  # anybody may ask, as often as they like, and every model is asked then
 
 
-@dataclass(frozen=True)
 class Status:
-    """Answers questions about the endpoint itself."""
+    """Answers questions about the endpoint itself.
 
-    services: Services
-    telemetry: Telemetry
+    Args:
+        services: The models.
+        telemetry: What counts.
+    """
+
+    def __init__(self, services: Services, telemetry: Telemetry) -> None:
+        self.services, self.telemetry = services, telemetry
+        self._waiting_for = SharedAnswer(services.waiting_for, READY_FRESH_S)
 
     def router(self) -> APIRouter:
         """The routes of it."""
         router = APIRouter(tags=["status"])
-        not_ready = {503: {"description": "Not ready", "content": {JSON: {"schema": reference(Health)}}}}
         figures = {200: {"description": "Prometheus' text format", "content": {"text/plain": {}}}}
         ready = responses(Health)
-        ready[503]["content"] |= not_ready[503]["content"]
+        ready[503]["content"][JSON] = {"schema": reference(Health), "example": NOT_READY}
         metrics = responses(Health) | figures
         router.get("/v1/models", summary="What answers", responses=responses(ModelsResponse), tags=["models"])(
             self.models
         )
-        router.get("/healthz", summary="Does it live?")(self.healthz)
+        # Load balancers may ask by HEAD. In the document the two methods of one route would share an id.
+        router.add_api_route("/healthz", self.healthz, methods=["GET", "HEAD"], include_in_schema=False)
+        router.add_api_route("/readyz", self.readyz, methods=["GET", "HEAD"], include_in_schema=False)
+        router.get("/healthz", summary="Does it live?", responses=responses(Health))(self.healthz)
         router.get("/readyz", summary="Do all models answer?", responses=ready)(self.readyz)
         router.get("/metrics", summary="Figures for Prometheus", responses=metrics)(self.metrics)
         return router
@@ -55,9 +65,11 @@ class Status:
 
     async def readyz(self) -> Response:
         """For people and alerts; ``waiting_for`` names what is missing, and what does not need it is answered."""
-        missing = await self.services.waiting_for()
+        missing = await self._waiting_for()
         if missing:
-            return json_answer(Health(status="not ready", waiting_for=missing), 503)
+            answer = json_answer(Health(status="not ready", waiting_for=missing), 503)
+            answer.headers["Retry-After"] = str(RETRY_AFTER_S)
+            return answer
         return json_answer(Health(status="ok"))
 
     async def metrics(self) -> Response:
