@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from labelstream.actors.actor_names import cross_encoder_name
+from labelstream.actors.actor_process import log_as_an_actor
 from labelstream.actors.busy_meter import BusyMeter, WorkReport
 from labelstream.actors.heap import HeapTrimmer
 from labelstream.actors.model_environment import model_environment
@@ -31,6 +32,7 @@ class CrossEncoderActor:
     """
 
     def __init__(self, settings: Settings) -> None:
+        log_as_an_actor(settings)
         self._scorer = PairScorer(settings.encoder, settings.scale)
         self._patience_s = settings.endpoint.deadline_s
         self._meter = BusyMeter()

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import ray
 
 from labelstream.actors.actor_names import CROSS_ENCODER, LABELLER, WRITER, replica_name
+from labelstream.actors.actor_process import log_as_an_actor, yield_to_models
 from labelstream.actors.remote import RemoteWriter, actor_options
 from labelstream.actors.replica_pool import RemoteJudge, RemoteScorer, ReplicaPool
-from labelstream.actors.threads import yield_to_models
 from labelstream.schemas.judgements import JudgeDescription
 from labelstream.schemas.settings import Settings
 from labelstream.streaming.flight import Services
@@ -47,6 +47,7 @@ class IngestActor:
         description: JudgeDescription,
         cross_encoder_version: str,
     ) -> None:
+        log_as_an_actor(settings)
         yield_to_models()
         self._settings = settings
         self._replica = replica

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from labelstream.actors.actor_names import labeller_name
+from labelstream.actors.actor_process import log_as_an_actor
 from labelstream.actors.busy_meter import BusyMeter, WorkReport
 from labelstream.actors.heap import HeapTrimmer
 from labelstream.actors.label_engine import LabelEngine
@@ -39,6 +40,7 @@ class Labeller:
     """
 
     def __init__(self, settings: Settings, number: int = 0) -> None:
+        log_as_an_actor(settings)
         labeller = settings.labeller
         if labeller.reserved and not labeller.gpus and not labeller.is_reserved(number):
             leave_cores_to_requests()  # before there are threads that compute

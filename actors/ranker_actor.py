@@ -14,6 +14,7 @@ import numpy as np
 from scipy.special import expit
 
 from labelstream.actors.actor_names import ranker_name
+from labelstream.actors.actor_process import log_as_an_actor
 from labelstream.actors.asked_pairs import unknown_product
 from labelstream.actors.busy_meter import BusyMeter, WorkReport
 from labelstream.actors.champion import Champion, no_champion, read_champion
@@ -200,6 +201,7 @@ class RankerActor:
     """
 
     def __init__(self, settings: Settings) -> None:
+        log_as_an_actor(settings)
         self._ranker = ProductRanker(settings).__enter__()
         self._meter = BusyMeter()
         self._workers = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="ranker")

@@ -6,10 +6,6 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-import ray
-
-_BEHIND_MODELS = 5  # on Unix' scale: with a third of a model's share
-
 
 def compute_threads(threads: int) -> int:
     """Threads on the CPU: those asked for, else every core that this process may use.
@@ -20,15 +16,6 @@ def compute_threads(threads: int) -> int:
     from joblib import cpu_count  # type: ignore[import-untyped]  # knows of affinity and of container limits
 
     return threads or int(cpu_count())
-
-
-def yield_to_models() -> None:
-    """Have this actor's process step back where it and a model want the same core: the model is what all wait for.
-
-    Does nothing outside of an actor, where the process is somebody else's.
-    """
-    if ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None:
-        os.nice(_BEHIND_MODELS)
 
 
 def leave_cores_to_requests() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from labelstream.actors.actor_names import WRITER
+from labelstream.actors.actor_process import log_as_an_actor, yield_to_models
 from labelstream.actors.remote import actor_options
-from labelstream.actors.threads import yield_to_models
 from labelstream.schemas.settings import Settings
 from labelstream.streaming.commit import Commit, Receipt
 from labelstream.streaming.waiting_rows import Resolvable
@@ -31,6 +31,7 @@ class Writer:
     """Holds the one connection that writes. One call at a time: Ray queues the others."""
 
     def __init__(self, settings: Settings) -> None:
+        log_as_an_actor(settings)
         yield_to_models()
         self._settings = settings
         self._opened: LakeWriter | None = None
