@@ -6,7 +6,8 @@
 * ``alone``      1 and 32 pairs a request, 1, 16 and 64 at once: p50 and p95, beside the bare ``LabelEngine`` in a
                  process of its own with as many callers
 * ``saturated``  one pair a request, 1 and 4 at once, while the stream has more than it can do; the rate that the stream
-                 keeps
+                 keeps. With LABELSTREAM_LABELLER_REPLICAS=2 and LABELSTREAM_LABELLER_RESERVED=1 requests have a
+                 Labeller of their own
 * ``overload``   what 64 at once can get, then twice that rate for two minutes: p95 of what is answered, p95 of the
                  refusals, and the memory of each process at the end of each half, from its lowest to its highest: the
                  Labeller gives free pages back every ten seconds
