@@ -135,26 +135,28 @@ class _Refusals(logging.Handler):
     """Listens to kafka-python's log for an error that a person has to put right, while a client is made.
 
     kafka-python would try again until its time is over: half a minute in which a wrong password is sent dozens of
-    times. Where its search for a broker says that one has refused us, that search is ended.
+    times. Where its search for a broker says so for the third time, that search is ended.
 
     Args:
-        brokers: That many may refuse us first: one of them may have a wrong certificate, and the next a right one.
+        brokers: So many more may refuse us: one of them may have a wrong certificate, and the next a right one.
     """
+
+    _TRIES = 3  # a broker that has just begun, or whose passwords are being changed, may refuse once or twice
 
     _log = logging.getLogger("kafka.net.manager")
 
     def __init__(self, brokers: int) -> None:
         super().__init__(logging.WARNING)
         self.first: SettingsError | None = None
-        self._brokers = brokers
+        self._left = self._TRIES + brokers - 1
 
     def emit(self, record: logging.LogRecord) -> None:
         for value in record.args if isinstance(record.args, tuple) else ():
             refusal = as_settings_error(value) if isinstance(value, BaseException) else None
             self.first = self.first or refusal
             if refusal is not None and record.funcName == "_do_bootstrap":
-                self._brokers -= 1
-                if self._brokers <= 0:
+                self._left -= 1
+                if self._left <= 0:
                     raise refusal
 
     def __enter__(self) -> _Refusals:

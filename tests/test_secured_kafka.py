@@ -105,7 +105,7 @@ def records(settings: KafkaSettings, topic: str | None) -> int:
         ("stranger", {}, "LABELSTREAM_KAFKA_"),
     ],
 )
-def test_who_is_refused_is_told_so_at_once(secured: SecuredKafka, user: str, changes: dict[str, Any], named: str):
+def test_who_is_refused_is_told_so(secured: SecuredKafka, user: str, changes: dict[str, Any], named: str):
     kafka = secured.user(user, **changes)
     with pytest.raises(SettingsError, match=named), EndOffsets(kafka, kafka.input_topics) as end_offsets:
         end_offsets()
