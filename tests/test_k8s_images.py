@@ -180,6 +180,12 @@ def test_the_gpu_image_has_one_nccl():
     assert "xgboost" not in pinned, "it asks for the NCCL of CUDA 12; rankers train on the CPU, with xgboost-cpu"
 
 
+def test_cuda_python_brings_no_files_of_its_own():
+    """From 13 on it only asks for cuda-bindings of its version; before, it had these files, of another CUDA, itself."""
+    pinned = pins("docker/requirements-gpu.txt")
+    assert pinned["cuda-python"] == pinned["cuda-bindings"]
+
+
 # The oldest branch of drivers for each CUDA: NVIDIA's "CUDA Compatibility", minor version compatibility, on Linux.
 OLDEST_DRIVERS = {"12": "R525", "13": "R580"}
 
