@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -135,12 +136,15 @@ class _Refusals(logging.Handler):
     """Listens to kafka-python's log for an error that a person has to put right, while a client is made.
 
     kafka-python would try again until its time is over: half a minute in which a wrong password is sent dozens of
-    times. Where its search for a broker says so for the third time, that search is ended.
+    times. Where its search for a broker fails twice more after a refusal, that search is ended. Any failure counts by
+    then, because most refusals are not heard: see ``_with_hint``.
 
     Args:
-        brokers: So many more may refuse us: one of them may have a wrong certificate, and the next a right one.
+        brokers: How many are tried: one of them may have a wrong certificate, and the next a right one.
     """
 
+    _listening, _lock = 0, threading.Lock()
+    _before = (logging.NOTSET, True)
     _TRIES = 3  # a broker that has just begun, or whose passwords are being changed, may refuse once or twice
 
     _log = logging.getLogger("kafka.net.manager")
@@ -151,17 +155,30 @@ class _Refusals(logging.Handler):
         self._left = self._TRIES + brokers - 1
 
     def emit(self, record: logging.LogRecord) -> None:
-        for value in record.args if isinstance(record.args, tuple) else ():
-            refusal = as_settings_error(value) if isinstance(value, BaseException) else None
-            self.first = self.first or refusal
-            if refusal is not None and record.funcName == "_do_bootstrap":
-                self._left -= 1
-                if self._left <= 0:
-                    raise refusal
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        errors = [value for value in arguments if isinstance(value, BaseException)]
+        for error in errors:
+            self.first = self.first or as_settings_error(error)
+        if errors and self.first is not None and record.funcName == "_do_bootstrap":
+            self._left -= 1
+            if self._left <= 0:
+                raise self.first
 
     def __enter__(self) -> _Refusals:
-        self._log.addHandler(self)
+        with self._lock:
+            if not _Refusals._listening:
+                _Refusals._before = self._log.level, self._log.propagate
+                if not self._log.isEnabledFor(logging.WARNING):  # the commands want no word of kafka-python
+                    self._log.setLevel(logging.WARNING)
+                    self._log.propagate = False
+            _Refusals._listening += 1
+            self._log.addHandler(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._log.removeHandler(self)
+        with self._lock:
+            self._log.removeHandler(self)
+            _Refusals._listening -= 1
+            if not _Refusals._listening:
+                level, self._log.propagate = _Refusals._before
+                self._log.setLevel(level)

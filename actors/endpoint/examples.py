@@ -59,7 +59,7 @@ _RERANK: dict[str, Any] = {
     "id": _ID,
     "model": "cross-encoder",
     "model_version": "encoder-1",
-    "results": [{"index": 0, "relevance_score": 0.93, "document": None}],
+    "results": [{"index": 0, "relevance_score": 0.93}],
     "usage": {"total_tokens": 0},
 }
 _MODELS: dict[str, Any] = {
