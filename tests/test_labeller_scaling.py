@@ -12,6 +12,7 @@ import pytest
 import ray
 from labellers import HURRY, FixedTimeLabeller, ObedientLabeller
 from patience import TIMEOUT
+from rays import small_ray
 from stream import KnownLog, look_until, stream_settings, wait_until
 from uniform import JUDGE
 
@@ -78,21 +79,9 @@ class Fleet:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small_ray() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=":")  # where the stand-ins are
-        ray.init(
-            "local",
-            num_cpus=1,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="error",
-            namespace=NAMESPACE,
-            object_store_memory=80 << 20,
-            _node_ip_address="127.0.0.1",
-        )
-    yield
-    ray.shutdown()
+def _ray() -> Iterator[None]:
+    with small_ray(NAMESPACE):
+        yield
 
 
 @pytest.fixture

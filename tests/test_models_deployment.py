@@ -12,6 +12,7 @@ import ray
 from labellers import KnownLabeller
 from lakes import all_settings
 from patience import TIMEOUT
+from rays import small_ray
 from stream import wait_until
 
 from labelstream.actors import model_pool, models_deployment
@@ -27,21 +28,9 @@ class MadeByHand(Models):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small_ray() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=":")  # where the stand-ins are
-        ray.init(
-            "local",
-            num_cpus=1,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="error",
-            namespace=Settings().ray.namespace,
-            object_store_memory=80 << 20,
-            _node_ip_address="127.0.0.1",
-        )
-    yield
-    ray.shutdown()
+def _ray() -> Iterator[None]:
+    with small_ray(Settings().ray.namespace):
+        yield
 
 
 @pytest.fixture

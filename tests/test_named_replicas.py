@@ -16,6 +16,7 @@ import ray
 from obliging import Obliging
 from patience import TIMEOUT
 from ray.exceptions import RayTaskError
+from rays import small_ray
 from stream import wait_until
 
 from labelstream.actors.cluster import start_actor
@@ -67,19 +68,9 @@ class Few:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small_ray() -> Iterator[None]:
-    ray.init(
-        "local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="error",
-        namespace=NAMESPACE,
-        object_store_memory=80 << 20,
-        _node_ip_address="127.0.0.1",
-    )
-    yield
-    ray.shutdown()
+def _ray() -> Iterator[None]:
+    with small_ray(NAMESPACE, cores=2):
+        yield
 
 
 def look_until_gone(watch: ReplicaWatch, name: str) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 from labellers import HURRY, FixedTimeLabeller
 from manifests import of_kind
 from pydantic import SecretStr
+from rays import small_ray
 from secured_kafka import SecuredKafka, secured_kafka
 from stream import KnownLog, look_until, stream_settings
 
@@ -54,24 +54,6 @@ def _no_socket_is_left_to_another_test() -> Iterator[None]:
     gc.collect()
 
 
-@pytest.fixture
-def small_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=":")  # where the stand-in is
-    ray.init(
-        "local",
-        num_cpus=1,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="error",
-        namespace=NAMESPACE,
-        object_store_memory=80 << 20,
-        _node_ip_address="127.0.0.1",
-    )
-    yield
-    ray.shutdown()
-
-
-@pytest.mark.usefixtures("small_ray")
 def test_the_rights_are_enough_for_the_whole_stream(
     secured: SecuredKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -88,7 +70,7 @@ def test_the_rights_are_enough_for_the_whole_stream(
     log = KnownLog(13, 40)
     log.send_products(toolbox)
     log.send_events(toolbox)
-    with Application(settings) as application:
+    with small_ray(NAMESPACE), Application(settings) as application:
         look_until(application, application.is_drained, "all is drained")
         assert application.stop() == 0
     with Lake(settings.lake, read_only=True) as lake:
