@@ -15,6 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 
 from labelstream.actors.priorities import STREAM_PRIORITY, is_request
+from labelstream.actors.step_timer import StepTimer
 from labelstream.schemas.errors import ModelUnavailable
 from labelstream.schemas.scale import Floats
 
@@ -108,7 +109,7 @@ class EngineThread:
         self._patient_limit = limit if patient_limit is None else patient_limit
         self._patient_tokens = float("inf") if patient_tokens is None else patient_tokens
         self._clock, self._urgent_until = clock, -float("inf")
-        self._step_began: float | None = None
+        self._timer = StepTimer(clock)
         self._patient_inside = self._tokens_inside = 0
         self._numbers = itertools.count()
         self._changed = threading.Condition()
@@ -128,8 +129,7 @@ class EngineThread:
     @property
     def step_s(self) -> float:
         """Seconds that the step under way has taken so far; 0 between steps."""
-        began = self._step_began
-        return 0.0 if began is None else self._clock() - began
+        return self._timer.seconds
 
     def submit(
         self, prompts: list[list[int]], finish: Callable[[Floats], Answer], *, priority: int = STREAM_PRIORITY
@@ -176,10 +176,9 @@ class EngineThread:
         failure: Exception | None = None
         try:
             while self._has_work():
-                self._step_began = self._clock()
-                self._feed(engine)
-                self._collect(engine.step())
-                self._step_began = None
+                with self._timer.step():
+                    self._feed(engine)
+                    self._collect(engine.step())
         except Exception as error:
             _log.exception("the engine failed")
             failure = error

@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from labelstream.actors.step_timer import StepTimer
 from labelstream.schemas.errors import ModelUnavailable
 
 Answer = TypeVar("Answer")
@@ -77,8 +78,7 @@ class StepwiseThread:
     """
 
     def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._step_began: float | None = None
+        self._timer = StepTimer(clock)
         self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._jobs: list[_Job[Any]] = []  # heap: most urgent job first
@@ -89,8 +89,7 @@ class StepwiseThread:
     @property
     def step_s(self) -> float:
         """Seconds that the step under way has taken so far; 0 between steps."""
-        began = self._step_began
-        return 0.0 if began is None else self._clock() - began
+        return self._timer.seconds
 
     def submit(self, steps: Steps[Answer], *, priority: int = 0) -> Future[Answer]:
         """Have a job done; any thread may call.
@@ -121,9 +120,8 @@ class StepwiseThread:
 
     def _run(self) -> None:
         while (job := self._next()) is not None:
-            self._step_began = self._clock()
-            goes_on = job.go_on()
-            self._step_began = None
+            with self._timer.step():
+                goes_on = job.go_on()
             if goes_on:
                 with self._changed:
                     heapq.heappush(self._jobs, job)

@@ -17,6 +17,7 @@ import registries
 from endpoints import endpoint_app, served
 from lakes import a_commit, all_settings, lake_settings, product_rows, training_table
 from patience import TIMEOUT
+from rays import small_ray
 from scipy.special import expit
 from test_on_demand import CountingReplicas, score
 from test_retraining import SETTINGS, lake, run, with_seed  # noqa: F401 - lake is a fixture
@@ -342,26 +343,23 @@ def test_no_request_for_a_ranking_fails_while_its_champion_changes(own_shop: Sho
                 answers += 1
         return answers
 
-    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
-    try:
-        with (
-            LocalStore(settings.store.path, settings.store.max_bytes) as store,
-            Answers(store) as answers,
-            served(EndpointOfARanker(own_shop, settings, store, answers).app) as url,
-            ThreadPoolExecutor(2) as pool,
-        ):
-            actor = ray.remote(RankerActor).options(**ranker_options(settings)).remote(settings)
-            assert ray.get(actor.ping.remote(), timeout=TIMEOUT)
-            calls = [pool.submit(ask, url) for _ in range(2)]
-            try:
-                for version in (own_shop.first, own_shop.second, own_shop.first):
-                    own_shop.promote(version)
-                    wait_for(lambda now=version: now in versions[-1:] or any(call.done() for call in calls))
-            finally:
-                stopping.set()
-            assert all(call.result(TIMEOUT) > 0 for call in calls)
-    finally:
-        ray.shutdown()
+    with (
+        small_ray(),
+        LocalStore(settings.store.path, settings.store.max_bytes) as store,
+        Answers(store) as answers,
+        served(EndpointOfARanker(own_shop, settings, store, answers).app) as url,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        actor = ray.remote(RankerActor).options(**ranker_options(settings)).remote(settings)
+        assert ray.get(actor.ping.remote(), timeout=TIMEOUT)
+        calls = [pool.submit(ask, url) for _ in range(2)]
+        try:
+            for version in (own_shop.first, own_shop.second, own_shop.first):
+                own_shop.promote(version)
+                wait_for(lambda now=version: now in versions[-1:] or any(call.done() for call in calls))
+        finally:
+            stopping.set()
+        assert all(call.result(TIMEOUT) > 0 for call in calls)
     assert set(versions) == {own_shop.first, own_shop.second}
 
 
@@ -373,8 +371,7 @@ def test_the_actor_ranks_on_while_its_champion_changes(own_shop: Shop, tmp_path:
         registry=RegistrySettings(folder=own_shop.folder),
         endpoint=OFTEN,
     )
-    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
-    try:
+    with small_ray():
         actor = ray.remote(RankerActor).options(**ranker_options(settings)).remote(settings)
         assert ray.get(actor.ping.remote(), timeout=TIMEOUT)
         named = ray.get_actor("ranker-0", namespace=settings.ray.namespace)
@@ -390,8 +387,6 @@ def test_the_actor_ranks_on_while_its_champion_changes(own_shop: Shop, tmp_path:
         assert answer.errors[0].field == "documents.0.product_id"
         assert ray.get(actor.describe.remote(), timeout=TIMEOUT).version == own_shop.first
         assert ray.get(actor.report.remote(), timeout=TIMEOUT).pairs >= len(versions)
-    finally:
-        ray.shutdown()
 
 
 def _version(ranker: ProductRanker) -> str:
